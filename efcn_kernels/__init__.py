@@ -1,0 +1,30 @@
+"""The equivalent fully-connected network of a CNN, trainable at the CNN's own cost."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("efcn_kernels")
+except PackageNotFoundError:
+    # run from a source tree that was never installed
+    __version__ = "0+unknown"
+
+from efcn_kernels.embedding import cnn_to_efcn, efcn_to_cnn, verify_equivalence
+from efcn_kernels.geometry import ConvGeometry
+from efcn_kernels.layout import BlockLayout
+from efcn_kernels.nn import EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d
+from efcn_kernels.ops import batch_last, bsr_linear, build_info
+
+__all__ = [
+    "BlockLayout",
+    "ConvGeometry",
+    "EFCNLinear",
+    "LocallyConnected1d",
+    "LocallyConnected2d",
+    "LocallyConnected3d",
+    "batch_last",
+    "bsr_linear",
+    "build_info",
+    "cnn_to_efcn",
+    "efcn_to_cnn",
+    "verify_equivalence",
+]

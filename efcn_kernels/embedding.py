@@ -1,0 +1,231 @@
+"""A whole CNN to its eFCN and back: every convolution replaced, everything else kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from efcn_kernels.nn import LOCALLY_CONNECTED, _Conv, _LocallyConnected
+from efcn_kernels.ops import batch_last
+
+_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten._convolution, torch.ops.aten.convolution_overrideable)
+_LAZY = nn.modules.lazy.LazyModuleMixin
+
+
+def cnn_to_efcn(model: nn.Module, example_input: Any, support: Any = "local") -> nn.Module:
+    """A copy of `model` in which every convolution is the locally connected layer with the same function.
+
+    Args:
+        model: any module; it is left as it is.
+        example_input: a tensor (N, C, ...), or a tuple of positional arguments, of the size that the network will see.
+            A trial run on a copy, in evaluation mode, finds each convolution's input size.
+        support: "local", a halo radius in pixels, "full", a function of the layer's ConvGeometry, or a dict of these by
+            layer name, with "local" for names that are absent.
+
+    The copy keeps names, dtypes, devices, training modes and requires_grad. Off-local weights start at zero.
+    Raises ValueError, naming the layers, for what cannot be mapped exactly: a convolution called at two sizes, never
+    called, of a class with its own forward, with parametrised or tied weights or hooks, or called outside of a module.
+    """
+    if isinstance(model, _KINDS):
+        raise ValueError(f"{model} is a single layer: use LocallyConnected{len(model.kernel_size)}d.from_conv(conv, input_size)")
+    convs = _convolutions(model)
+    sizes = _input_sizes(model, convs, example_input)
+    supports = _supports(support, convs)
+    efcn = copy.deepcopy(model)
+    replaced: dict[_Conv, _LocallyConnected] = {}
+    for name, conv in convs.items():
+        if conv not in replaced:
+            layer = LOCALLY_CONNECTED[len(conv.kernel_size)]
+            try:
+                replaced[conv] = layer.from_conv(conv, sizes[conv], supports.get(name, "local"))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"cannot map {name!r}: {error}") from error
+        _put(efcn, name, replaced[conv])
+    if _bears_batch_last(model, efcn, example_input):
+        for layer in replaced.values():
+            layer.batch_last = True
+    return efcn
+
+
+def efcn_to_cnn(model: nn.Module) -> nn.Module:
+    """A copy of `model` in which every locally connected layer is its nearest convolution: the mean over sites of each tap.
+
+    Off-local weights are dropped. On an untrained embedding this gives the CNN back.
+    """
+    cnn = copy.deepcopy(model)
+    if isinstance(cnn, _LocallyConnected):
+        return cnn.to_conv()
+    projected: dict[nn.Module, nn.Module] = {}
+    for name, layer in list(cnn.named_modules(remove_duplicate=False)):
+        if isinstance(layer, _LocallyConnected):
+            projected.setdefault(layer, layer.to_conv())
+            _put(cnn, name, projected[layer])
+    return cnn
+
+
+def verify_equivalence(cnn: nn.Module, efcn: nn.Module, x: Any) -> dict[str, float]:
+    """How far the two networks differ on `x`: max |cnn - efcn| / max |cnn|, in evaluation mode.
+
+    One entry per replaced layer by its name (each network fed by its own layers before), and "output" for the end.
+    Raises ValueError where a replaced layer has no counterpart in `cnn`.
+    """
+    names = [name for name, layer in efcn.named_modules() if isinstance(layer, _LocallyConnected)]
+    layers = dict(cnn.named_modules())
+    if absent := [name for name in names if name not in layers]:
+        raise ValueError(f"the first network has no layers named {absent}")
+    wanted, got = _outputs(cnn, names, x), _outputs(efcn, names, x)
+    return {name: max((_difference(a, b) for a, b in zip(wanted[name], got[name])), default=0.0) for name in wanted}
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    scale = float(a.abs().max()) if a.numel() else 0.0
+    worst = float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
+    return worst / scale if scale > 0 else worst
+
+
+def _outputs(model: nn.Module, names: list[str], x: Any) -> dict[str, list[Tensor]]:
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    layers = dict(model.named_modules())
+    handles = [layers[n].register_forward_hook(lambda _m, _i, out, n=n: found[n].append(out.detach())) for n in names]
+    try:
+        with evaluating(model), torch.no_grad():
+            found["output"] = [t for t in _tensors(model(*_arguments(x))) if t.is_floating_point()]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _arguments(x: Any) -> tuple[Any, ...]:
+    return x if isinstance(x, tuple) else (x,)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module's own mode is restored."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _convolutions(model: nn.Module) -> dict[str, _Conv]:
+    """Every convolution by name (shared ones under each of theirs); ValueError for those that cannot be mapped exactly."""
+    problems: list[str] = []
+    owners: dict[nn.Parameter, nn.Module] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owner = owners.setdefault(parameter, module)
+            if owner is not module and (isinstance(owner, _Conv) or isinstance(module, _Conv)):
+                problems.append(f"{name!r} shares a parameter with another module, which a mapping would untie")
+    found: dict[str, _Conv] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if not isinstance(module, _Conv):
+            continue
+        found[name] = module
+        kind = next((k for k in _KINDS if isinstance(module, k)), None)
+        hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        if isinstance(module, _LAZY):
+            problems.append(f"{name!r} is lazy: run the model once before mapping it")
+        elif parametrize.is_parametrized(module):
+            problems.append(f"{name!r} is parametrised: remove its parametrisations first")
+        elif hooks:
+            problems.append(f"{name!r} has hooks (weight_norm and spectral_norm are some), which a mapping would lose: remove them first")
+        elif kind is None or type(module).forward is not kind.forward or getattr(type(module), "_conv_forward", None) is not getattr(kind, "_conv_forward", None):
+            problems.append(f"{name!r} is a {type(module).__name__} with a forward of its own")
+    if problems:
+        raise ValueError("cannot map the model exactly: " + "; ".join(problems))
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no convolution to map")
+    return found
+
+
+def _input_sizes(model: nn.Module, convs: dict[str, _Conv], example_input: Any) -> dict[_Conv, tuple[int, ...]]:
+    """The spatial size that each convolution sees in a trial run on a copy, so that no buffer of the model changes."""
+    trial = copy.deepcopy(model)
+    twins = dict(trial.named_modules(remove_duplicate=False))
+    seen: dict[str, set[tuple[int, ...]]] = {name: set() for name in convs}
+    watch = _FunctionalConvolutions(trial)
+    for name in convs:
+        axes = len(convs[name].kernel_size)
+        twins[name].register_forward_pre_hook(lambda _m, inputs, n=name, a=axes: seen[n].add(tuple(inputs[0].shape[-a:])))
+    # heads that only run in training are met in a second pass
+    for training in (False, True):
+        trial.train(training)
+        with torch.no_grad(), watch:
+            try:
+                trial(*_arguments(example_input))
+            except Exception as error:
+                if not training:
+                    raise ValueError(f"the model does not run on the example input: {error}") from error
+        if all(seen.values()):
+            break
+    problems = [f"{n!r} is never called on the example input, so its input size is unknown" for n, s in seen.items() if not s]
+    problems += [f"{n!r} is called at several sizes {sorted(s)}" for n, s in seen.items() if len(s) > 1]
+    problems += [f"a convolution is called as a function in the forward of {where!r}: make it a module" for where in sorted(watch.found)]
+    if problems:
+        raise ValueError("cannot map the model exactly: " + "; ".join(problems))
+    return {convs[name]: size.pop() for name, size in seen.items()}
+
+
+class _FunctionalConvolutions(TorchDispatchMode):
+    """Notes the innermost module in which a convolution runs that is no convolution module."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self._stack: list[tuple[str, nn.Module]] = [(type(model).__name__, model)]
+        for name, module in model.named_modules():
+            module.register_forward_pre_hook(lambda m, _i, n=name: self._stack.append((n or type(m).__name__, m)))
+            module.register_forward_hook(lambda _m, _i, _o: (self._stack.pop(), None)[1], always_call=True)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, module = self._stack[-1]
+        if getattr(func, "overloadpacket", None) in _CONVOLUTIONS and not isinstance(module, _Conv):
+            self.found.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def _supports(support: Any, convs: dict[str, _Conv]) -> dict[str, Any]:
+    if not isinstance(support, dict):
+        return dict.fromkeys(convs, support)
+    if unknown := sorted(set(support) - set(convs)):
+        raise ValueError(f"support names no convolutions: {unknown}; the model has {sorted(convs)}")
+    return support
+
+
+def _bears_batch_last(model: nn.Module, efcn: nn.Module, example_input: Any) -> bool:
+    """Whether the model's own code gives the same result when its convolutions hand out batch-last tensors."""
+    trial = copy.deepcopy(efcn)
+    for layer in trial.modules():
+        if isinstance(layer, _LocallyConnected):
+            layer.batch_last = True
+    try:
+        errors = verify_equivalence(model, trial, example_input)
+    except RuntimeError:
+        # .view(n, -1) on a batch-last tensor, for one
+        return False
+    return errors["output"] < 1e-3
+
+
+def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)

@@ -1,0 +1,79 @@
+"""The C++ kernels of csrc/cpu: batch-last, vectorised, with the instruction set chosen at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from efcn_kernels.layout import Index
+from efcn_kernels.ops.dispatch import Backend, Problem
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+@cache
+def missing() -> str | None:
+    """Load the library; why it is not there, or None."""
+    found = sorted(Path(__file__).parent.parent.glob("_cpu*.so"))
+    if not found:
+        return "the C++ library is not built: install with a C++ compiler at hand (pip install --no-build-isolation .)"
+    try:
+        torch.ops.load_library(str(found[0]))
+    except (OSError, RuntimeError) as error:
+        return f"{found[0].name} does not load: {error}"
+    return None
+
+
+def isas() -> list[str]:
+    """The instruction sets that were compiled in and that this machine runs, lowest first."""
+    return [] if missing() else str(torch.ops.efcn_cpu.isas()).split(",")
+
+
+def isa() -> str:
+    """The instruction set in use. Raises RuntimeError where the library is missing or EFCN_CPU_ISA names one that is not there."""
+    if reason := missing():
+        raise RuntimeError(reason)
+    return str(torch.ops.efcn_cpu.isa())
+
+
+@contextmanager
+def forced_isa(name: str) -> Iterator[None]:
+    """Compute with another instruction set for a while, in the whole process; for tests and measurements."""
+    before = isa()
+    torch.ops.efcn_cpu.set_isa(name)
+    try:
+        yield
+    finally:
+        torch.ops.efcn_cpu.set_isa(before)
+
+
+def fma_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:
+    """FLOP/s of all torch threads in a loop of register-only multiply-adds, the best of several repeats."""
+    isa()
+    return float(torch.ops.efcn_cpu.fma_peak(dtype == torch.float64, seconds))
+
+
+def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:
+    torch.ops.efcn_cpu.bsr_linear(y, x, values.contiguous(), None if bias is None else bias.contiguous(), index.crow, index.col)
+
+
+def bsr_linear_backward_input(gx: Tensor, gy: Tensor, values: Tensor, index: Index) -> None:
+    torch.ops.efcn_cpu.bsr_linear_backward_input(gx, gy, values.contiguous(), index.tcrow, index.tcol, index.tblock)
+
+
+def bsr_linear_backward_weight(gvalues: Tensor, gy: Tensor, x: Tensor, index: Index) -> None:
+    torch.ops.efcn_cpu.bsr_linear_backward_weight(gvalues, gy, x, index.crow, index.col, index.tcrow, index.tcol, index.tblock)
+
+
+def _refuse(problem: Problem) -> str | None:
+    if problem.device.type != "cpu":
+        return f"it computes on the CPU only, got {problem.device}"
+    return None if problem.dtype in DTYPES else f"it computes {', '.join(map(str, DTYPES))}, got {problem.dtype}"
+
+
+backend = Backend("cpu", missing, _refuse, bsr_linear, bsr_linear_backward_input, bsr_linear_backward_weight)

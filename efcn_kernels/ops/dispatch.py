@@ -1,0 +1,80 @@
+"""Which backend computes: each refuses with a reason, or computes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+
+log = logging.getLogger("efcn_kernels")
+
+# in the order of preference; the last takes everything
+NAMES = ("cpu", "reference")
+
+
+class Problem(NamedTuple):
+    """What a backend decides on."""
+
+    op: str
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A name, why it is missing altogether (or None), why it refuses a problem (or None), and the three passes.
+
+    Each pass writes its first argument, whose memory is uninitialised.
+    """
+
+    name: str
+    missing: Callable[[], str | None]
+    refuse: Callable[[Problem], str | None]
+    bsr_linear: Callable[..., None]
+    bsr_linear_backward_input: Callable[..., None]
+    bsr_linear_backward_weight: Callable[..., None]
+
+    def reason_against(self, problem: Problem) -> str | None:
+        """Why this backend cannot take the problem, or None."""
+        return self.missing() or self.refuse(problem)
+
+
+@cache
+def get(name: str) -> Backend:
+    """The backend of that name. Raises ValueError for an unknown one."""
+    if name not in NAMES:
+        raise ValueError(f"backend must be one of {', '.join(('auto', *NAMES))}, got {name!r}")
+    backend: Backend = import_module(f"efcn_kernels.ops.{name}").backend
+    return backend
+
+
+def implementation(name: str, problem: Problem) -> Callable[..., None]:
+    """The pass `problem.op` of the named backend, or for "auto" of the first that does not refuse.
+
+    EFCN_BACKEND stands in for "auto" where it is set. Raises RuntimeError with the reason where a named backend refuses.
+    """
+    if name == "auto":
+        name = os.environ.get("EFCN_BACKEND", "auto")
+    if name != "auto":
+        reason = get(name).reason_against(problem)
+        if reason is not None:
+            raise RuntimeError(f"backend {name!r} refuses {problem.op} for {problem.dtype} on {problem.device}: {reason}")
+        chosen: Any = getattr(get(name), problem.op)
+        return chosen  # type: ignore[no-any-return]
+    for candidate in NAMES:
+        reason = get(candidate).reason_against(problem)
+        if reason is None:
+            return getattr(get(candidate), problem.op)  # type: ignore[no-any-return]
+        _log_once(candidate, problem.dtype, problem.device.type, reason)
+    raise RuntimeError(f"no backend takes {problem.op} for {problem.dtype} on {problem.device}")
+
+
+@cache
+def _log_once(name: str, dtype: torch.dtype, device_type: str, reason: str) -> None:
+    log.info("backend %s does not take %s on %s: %s", name, dtype, device_type, reason)

@@ -1,0 +1,52 @@
+"""Checks of arguments that several modules share; every error repeats what was given."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+MAX_BLOCKS = 2**31 - 1
+
+
+def integer(name: str, value: Any, least: int = 0) -> int:
+    """`value` as an int of at least `least`; TypeError or ValueError otherwise."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def index_array(name: str, values: npt.ArrayLike | Tensor) -> npt.NDArray[np.int32]:
+    """`values` as a contiguous one-dimensional int32 array; ValueError for any other content."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise ValueError(f"{name} must be a one-dimensional integer array, got {array.dtype} of shape {array.shape}")
+    if array.size and (array.min() < -(2**31) or array.max() >= 2**31):
+        raise ValueError(f"{name} must fit into int32, got values from {array.min()} to {array.max()}")
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def entry_mask(mask: npt.ArrayLike | Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """A bool tensor of `shape` (nnzb, Co, Ci), or None where every entry is true."""
+    if mask is None:
+        return None
+    entries = np.ascontiguousarray(mask, dtype=bool)
+    if entries.shape != shape:
+        raise ValueError(f"mask must have the shape (nnzb, Co, Ci) = {shape}, got {entries.shape}")
+    return None if entries.all() else torch.from_numpy(entries.copy())
+
+
+def block_count(blocks: int) -> None:
+    """ValueError where an int32 cannot count the blocks."""
+    if blocks > MAX_BLOCKS:
+        raise ValueError(f"this support would hold {blocks:,} blocks; a layout holds at most {MAX_BLOCKS:,}: use a halo radius instead")

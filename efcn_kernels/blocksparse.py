@@ -73,7 +73,8 @@ class BlockSparse(nn.Module):
         if self.off_values is not None and self.off_layout is not None:
             y = y + bsr_linear(sites, self.off_values, self.off_layout)
         y = y.unflatten(1, (-1, groups)).permute(0, 2, 3, 1).flatten(1, 2)
-        return y.contiguous() if x.is_contiguous() else y
+        laid_as_x: Tensor = y.contiguous() if x.is_contiguous() else y
+        return laid_as_x
 
     @property
     def weight_count(self) -> int:
@@ -106,7 +107,9 @@ class BlockSparse(nn.Module):
     def _fill_from_dense(self, weight: Tensor) -> None:
         layout = self.layout
         if tuple(weight.shape) != (layout.out_features, layout.in_features):
-            raise ValueError(f"weight must have the shape (out_features, in_features) = {(layout.out_features, layout.in_features)}, got {tuple(weight.shape)}")
+            raise ValueError(
+                f"weight must have the shape (out_features, in_features) = {(layout.out_features, layout.in_features)}, got {tuple(weight.shape)}"
+            )
         (co, ci), groups = layout.block, layout.groups
         out, into = layout.out_sites // groups, layout.in_sites // groups
         if layout.channels_first:

@@ -146,7 +146,9 @@ class ConvGeometry:
         slack = {"reflect": 1, "circular": 0}.get(self.padding_mode)
         for size, pads in zip(self.input_size, self.padding):
             if slack is not None and max(pads) > size - slack:
-                raise ValueError(f"padding_mode {self.padding_mode!r} needs padding of at most {size - slack} on an axis of {size} pixels, got {pads}")
+                raise ValueError(
+                    f"padding_mode {self.padding_mode!r} needs padding of at most {size - slack} on an axis of {size} pixels, got {pads}"
+                )
 
     def _output_length(self, axis: int) -> int:
         size, kernel, step = self.input_size[axis], self.kernel_size[axis], self.stride[axis]

@@ -16,7 +16,6 @@ from efcn_kernels.geometry import ConvGeometry, Ints
 from efcn_kernels.validation import block_count, entry_mask, index_array, integer
 
 Bools = npt.NDArray[np.bool_]
-Support = "str | int | BlockLayout | Callable[[ConvGeometry], BlockLayout]"
 _PREDICATE_PAIRS = 1 << 22
 
 
@@ -80,8 +79,8 @@ class BlockLayout:
             raise ValueError(f"local must have one flag per block, ({cols.size},), got {self.local.shape}")
         entries = entry_mask(mask, (cols.size, *self.block))
         twin = planner.transpose(self.in_sites, rows, cols)
-        arrays = (rows, cols, *twin)
-        self._index = {torch.device("cpu"): Index(*(torch.from_numpy(a) for a in arrays), entries)}
+        crow_, col_, tcrow, tcol, tblock = (torch.from_numpy(a) for a in (rows, cols, *twin))
+        self._index = {torch.device("cpu"): Index(crow_, col_, tcrow, tcol, tblock, entries)}
 
     @classmethod
     def from_conv(cls, geometry: ConvGeometry, halo: int = 0) -> BlockLayout:
@@ -132,8 +131,9 @@ class BlockLayout:
         if blocks.ndim != 2:
             raise ValueError(f"a block mask has the shape (output sites, input sites), got {blocks.shape}")
         row, col = np.nonzero(blocks)
-        crow, cols, _ = planner.compress(*blocks.shape, row.astype(np.int32), col.astype(np.int32))
-        return cls(*blocks.shape, block, crow, cols, **kwargs)
+        out_sites, in_sites = blocks.shape
+        crow, cols, _ = planner.compress(out_sites, in_sites, row.astype(np.int32), col.astype(np.int32))
+        return cls(out_sites, in_sites, block, crow, cols, **kwargs)
 
     @classmethod
     def from_mask(cls, mask: npt.ArrayLike | Tensor, block: tuple[int, int], **kwargs: Any) -> BlockLayout:
@@ -147,7 +147,8 @@ class BlockLayout:
             raise ValueError(f"a mask has the shape (out_features, in_features), multiples of block {(co, ci)}, got {entries.shape}")
         blocks = entries.reshape(entries.shape[0] // co, co, entries.shape[1] // ci, ci).transpose(0, 2, 1, 3)
         any_entry = blocks.any(axis=(2, 3))
-        return cls.from_block_mask(any_entry, (co, ci), mask=blocks[any_entry], **kwargs)
+        kwargs["mask"] = blocks[any_entry]
+        return cls.from_block_mask(any_entry, (co, ci), **kwargs)
 
     @classmethod
     def from_predicate(
@@ -195,9 +196,7 @@ class BlockLayout:
             raise ValueError("the support's element mask leaves out entries of the convolution's own blocks, so it could not be exact")
         local = np.zeros(self.nnzb, dtype=bool)
         local[place] = True
-        return BlockLayout(
-            *wanted, self.crow, self.col, local=local, mask=self.mask, groups=geometry.groups, channels_first=True
-        )
+        return BlockLayout(*wanted, self.crow, self.col, local=local, mask=self.mask, groups=geometry.groups, channels_first=True)
 
     @property
     def crow(self) -> Ints:
@@ -251,8 +250,9 @@ class BlockLayout:
         """The index arrays on `device`, moved there once."""
         found = self._index.get(device)
         if found is None:
-            home = self._index[torch.device("cpu")]
-            found = Index(*(t if t is None else t.to(device) for t in home))
+            *arrays, mask = self._index[torch.device("cpu")]
+            crow, col, tcrow, tcol, tblock = (a.to(device) for a in arrays if a is not None)
+            found = Index(crow, col, tcrow, tcol, tblock, None if mask is None else mask.to(device))
             self._index[device] = found
         return found
 
@@ -277,7 +277,14 @@ class BlockLayout:
         kept = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
         mask = None if self.mask is None else self.mask[torch.from_numpy(keep)]
         return BlockLayout(
-            self.out_sites, self.in_sites, self.block, kept[self.crow], self.col[keep], mask=mask, groups=self.groups, channels_first=self.channels_first
+            self.out_sites,
+            self.in_sites,
+            self.block,
+            kept[self.crow],
+            self.col[keep],
+            mask=mask,
+            groups=self.groups,
+            channels_first=self.channels_first,
         )
 
     def split(self) -> tuple[BlockLayout, BlockLayout | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -50,7 +51,7 @@ class EFCNLinear(BlockSparse):
         super().__init__()
         if (in_features, out_features) != (layout.in_features, layout.out_features):
             raise ValueError(
-                f"in_features and out_features must be the layout's {layout.in_features} and {layout.out_features}, got {in_features} and {out_features}"
+                f"in_features and out_features must be {layout.in_features} and {layout.out_features}, got {in_features} and {out_features}"
             )
         self.in_features, self.out_features = in_features, out_features
         self._set_up(layout, bias, device, dtype)
@@ -205,20 +206,21 @@ class _LocallyConnected(BlockSparse):
             padding: Any = "same"
         else:
             padding = tuple(before for before, _ in geometry.padding)
-        transposed = {"output_padding": geometry.output_padding} if geometry.transposed else {}
-        conv = _CONVS[self.axes, geometry.transposed](
+        kind: Callable[..., _Conv] = _CONVS[self.axes, geometry.transposed]
+        if geometry.transposed:
+            kind = partial(kind, output_padding=geometry.output_padding)
+        conv = kind(
             geometry.in_channels,
             geometry.out_channels,
-            geometry.kernel_size,  # type: ignore[arg-type]
-            stride=geometry.stride,  # type: ignore[arg-type]
+            geometry.kernel_size,
+            stride=geometry.stride,
             padding=padding,
-            dilation=geometry.dilation,  # type: ignore[arg-type]
+            dilation=geometry.dilation,
             groups=geometry.groups,
             bias=self.bias is not None,
             padding_mode=geometry.padding_mode,
             device=self.values.device,
             dtype=self.values.dtype,
-            **transposed,
         )
         with torch.no_grad():
             conv.weight.copy_(share(self.values, geometry, self.local_layout))
@@ -243,7 +245,8 @@ class _LocallyConnected(BlockSparse):
         if x.dim() == self.axes + 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         laid = batch_last(x) if self.batch_last else x
-        return self._map(laid.flatten(2)).unflatten(2, self.geometry.output_size)
+        y: Tensor = self._map(laid.flatten(2)).unflatten(2, self.geometry.output_size)
+        return y
 
     def extra_repr(self) -> str:
         g = self.geometry

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from efcn_kernels.validation import block_count
 
+compiled: Any
+why_not_compiled: str | None
 try:
-    from efcn_kernels import _planner as compiled
+    compiled, why_not_compiled = import_module("efcn_kernels._planner"), None
 except ImportError as error:
-    compiled = None
-    why_not_compiled = f"the compiled planner is missing ({error}); NumPy does its work"
+    compiled, why_not_compiled = None, f"the compiled planner is missing ({error}); NumPy does its work"
 
 Ints = npt.NDArray[np.int32]
 

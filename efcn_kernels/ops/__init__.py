@@ -49,10 +49,10 @@ def build_info() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "backends": {name: reason or "available" for name, reason in reasons.items()}
-        | {name: "not part of this version: tensors on a GPU are computed by the reference backend" for name in ("triton", "cuda")},
+        | dict.fromkeys(("triton", "cuda"), "not part of this version: tensors on a GPU are computed by the reference backend"),
         "isa": None if reasons["cpu"] else cpu.isa(),
         "isas": cpu.isas(),
-        "planner": "compiled" if planner.compiled is not None else planner.why_not_compiled,
+        "planner": planner.why_not_compiled or "compiled",
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -40,6 +40,11 @@ class Backend:
     bsr_linear_backward_input: Callable[..., None]
     bsr_linear_backward_weight: Callable[..., None]
 
+    def compute(self, op: str) -> Callable[..., None]:
+        """The pass of that name."""
+        pass_: Callable[..., None] = getattr(self, op)
+        return pass_
+
     def reason_against(self, problem: Problem) -> str | None:
         """Why this backend cannot take the problem, or None."""
         return self.missing() or self.refuse(problem)
@@ -65,12 +70,11 @@ def implementation(name: str, problem: Problem) -> Callable[..., None]:
         reason = get(name).reason_against(problem)
         if reason is not None:
             raise RuntimeError(f"backend {name!r} refuses {problem.op} for {problem.dtype} on {problem.device}: {reason}")
-        chosen: Any = getattr(get(name), problem.op)
-        return chosen  # type: ignore[no-any-return]
+        return get(name).compute(problem.op)
     for candidate in NAMES:
         reason = get(candidate).reason_against(problem)
         if reason is None:
-            return getattr(get(candidate), problem.op)  # type: ignore[no-any-return]
+            return get(candidate).compute(problem.op)
         _log_once(candidate, problem.dtype, problem.device.type, reason)
     raise RuntimeError(f"no backend takes {problem.op} for {problem.dtype} on {problem.device}")
 

@@ -36,22 +36,27 @@ def _backward_weight_out(gy: Tensor, x: Tensor, crow: Tensor, col: Tensor, *_: A
 def _bsr_linear(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
     y = _bsr_linear_out(x, values, bias, *rest)
     compute = implementation(rest[-1], Problem("bsr_linear", x.device, x.dtype))
-    compute(y, x, values, bias, Index(*rest[:-1], None))
+    compute(y, x, values, bias, _index(rest))
     return y
 
 
 def _bsr_linear_backward_input(gy: Tensor, values: Tensor, *rest: Any) -> Tensor:
     gx = _backward_input_out(gy, values, *rest)
     compute = implementation(rest[-1], Problem("bsr_linear_backward_input", gy.device, gy.dtype))
-    compute(gx, gy, values, Index(*rest[:-1], None))
+    compute(gx, gy, values, _index(rest))
     return gx
 
 
 def _bsr_linear_backward_weight(gy: Tensor, x: Tensor, *rest: Any) -> Tensor:
     gvalues = _backward_weight_out(gy, x, *rest)
     compute = implementation(rest[-1], Problem("bsr_linear_backward_weight", gy.device, gy.dtype))
-    compute(gvalues, gy, x, Index(*rest[:-1], None))
+    compute(gvalues, gy, x, _index(rest))
     return gvalues
+
+
+def _index(rest: tuple[Any, ...]) -> Index:
+    crow, col, tcrow, tcol, tblock, _ = rest
+    return Index(crow, col, tcrow, tcol, tblock, None)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -1,0 +1,68 @@
+# every target prepares all that it needs in .venv; a torch that PYTHON already has is used instead of another one
+PYTHON ?= python3
+VENV ?= .venv
+# what to install where PYTHON has no torch; for another build: make TORCH="torch --index-url ..."
+TORCH ?= torch==2.13.0
+DEMO ?=
+BENCH ?= --layers alexnet
+JOBS ?= 2
+
+BIN = $(VENV)/bin
+SOURCES = $(shell find csrc -type f) setup.py pyproject.toml
+CPP = $(shell find csrc -name '*.cpp' -o -name '*.h')
+
+.PHONY: install demo test bench lint format clean
+
+install: $(VENV)/.built
+
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "efcn_kernels needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
+	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
+	  echo "using the torch of $(PYTHON)"; $(PYTHON) -m venv --system-site-packages $(VENV); \
+	else \
+	  $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q --disable-pip-version-check $(TORCH) numpy; \
+	fi
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.torch
+	@$(BIN)/python -c 'import setuptools, pybind11, sys; sys.exit(int(setuptools.__version__.split(".")[0]) < 77)' 2>/dev/null \
+	  || $(BIN)/pip install -q --disable-pip-version-check 'setuptools>=77' 'pybind11>=2.13'
+	@touch $@
+
+# building in place keeps the demo and the tests on the sources of this folder
+$(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.built
+	@$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,dev]'
+	@touch $@
+
+demo: $(VENV)/.built
+	$(BIN)/efcn demo $(DEMO)
+
+test: $(VENV)/.built
+	$(BIN)/python -m pytest -n $(JOBS) tests
+
+bench: $(VENV)/.built
+	mkdir -p bench-output
+	$(BIN)/efcn bench $(BENCH) --json bench-output/bench.json
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json bench-output/pytest-benchmark.json
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+	EFCN_WERROR=1 $(BIN)/python setup.py -q build --build-base build/werror
+	@if command -v aarch64-linux-gnu-g++ >/dev/null; then \
+	  aarch64-linux-gnu-g++ -std=c++17 -O3 -Wall -Wextra -Werror -c csrc/cpu/isa_base.cpp -o build/werror/isa_neon.o && echo "NEON: compiled"; \
+	else echo "NEON: not compiled, there is no aarch64-linux-gnu-g++"; fi
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+clean:
+	rm -rf build dist *.egg-info efcn_kernels/*.so $(VENV)/.built $(VENV)/.dev demo-output bench-output

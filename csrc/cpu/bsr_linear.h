@@ -1,0 +1,38 @@
+// the arguments that the three ops share, checked
+#pragma once
+
+#include "operand.h"
+
+namespace efcn {
+
+struct Problem {
+  Dtype dtype;
+  int64_t batch, out_sites, in_sites, out_channels, in_channels, blocks;
+  // x or gx, y or gy, values or gvalues; bias may be null
+  View x, y;
+  void* values;
+  const void* bias;
+  // by output site, and by input site
+  Pattern by_output, by_input;
+};
+
+inline Operand x_operand(const Problem& p) { return {p.x, p.dtype, p.batch, p.in_sites, p.in_channels}; }
+inline Operand y_operand(const Problem& p) { return {p.y, p.dtype, p.batch, p.out_sites, p.out_channels}; }
+
+void bsr_linear(const Problem& p);
+void bsr_linear_backward_input(const Problem& p);
+void bsr_linear_backward_weight(const Problem& p);
+
+// tasks = sites x row parts x batch parts, enough of them that threads end together although border sites have less to do
+inline void split_product(ProductJob& job, int64_t sites, const KernelTable& table, Dtype dtype) {
+  const int64_t wanted = 16 * thread_count();
+  const int64_t bands = divide_up(job.rows, table.tile_rows);
+  const int64_t row_parts = divide_up(wanted, sites);
+  job.row_parts = row_parts < bands ? row_parts : bands;
+  // three vectors are the width of a tile
+  const int64_t widths = divide_up(job.batch, 3 * table.vector_bytes / compute_bytes(dtype));
+  const int64_t batch_parts = divide_up(wanted, sites * job.row_parts);
+  job.batch_parts = thread_count() == 1 ? 1 : batch_parts < widths ? batch_parts : widths;
+}
+
+}  // namespace efcn

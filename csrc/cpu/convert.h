@@ -1,0 +1,117 @@
+// storage types <-> compute types, by integer operations alone, so that every instruction set has them
+#pragma once
+
+#include "vec.h"
+
+namespace efcn {
+namespace EFCN_ISA {
+
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
+
+template <class S>
+struct ComputeOf {
+  using type = S;
+};
+template <>
+struct ComputeOf<bf16> {
+  using type = float;
+};
+template <>
+struct ComputeOf<f16> {
+  using type = float;
+};
+template <class S>
+using Compute = typename ComputeOf<S>::type;
+
+typedef uint32_t Bits __attribute__((vector_size(EFCN_VECTOR_BYTES)));
+typedef int32_t SignedBits __attribute__((vector_size(EFCN_VECTOR_BYTES)));
+typedef uint16_t HalfBits __attribute__((vector_size(EFCN_VECTOR_BYTES / 2)));
+
+EFCN_INLINE Bits pick(SignedBits mask, Bits yes, Bits no) { return ((Bits)mask & yes) | (~(Bits)mask & no); }
+
+EFCN_INLINE HalfBits load_half(const uint16_t* p) {
+  HalfBits h;
+  __builtin_memcpy(&h, p, sizeof(h));
+  return h;
+}
+
+EFCN_INLINE Vec<float> load_as(const float* p) { return load(p); }
+EFCN_INLINE Vec<double> load_as(const double* p) { return load(p); }
+
+EFCN_INLINE Vec<float> load_as(const bf16* p) { return (Vec<float>)(__builtin_convertvector(load_half(&p->bits), Bits) << 16); }
+
+EFCN_INLINE Vec<float> load_as(const f16* p) {
+  const Bits h = __builtin_convertvector(load_half(&p->bits), Bits);
+  const Bits magnitude = (h & 0x7fffu) << 13;
+  // exponent bias 127 - 15; a denormal is a fixed-point number of unit 2^-24
+  const Bits normal = magnitude + (112u << 23);
+  const Vec<float> fixed = __builtin_convertvector((SignedBits)(h & 0x3ffu), Vec<float>);
+  const Bits denormal = (Bits)(fixed * 5.9604644775390625e-8f);
+  Bits bits = pick(magnitude < (1u << 23), denormal, normal);
+  bits = pick(magnitude >= (31u << 23), magnitude | 0x7f800000u, bits);
+  return (Vec<float>)(bits | (h & 0x8000u) << 16);
+}
+
+EFCN_INLINE void store_as(float* p, Vec<float> v) { store(p, v); }
+EFCN_INLINE void store_as(double* p, Vec<double> v) { store(p, v); }
+
+EFCN_INLINE void store_as(bf16* p, Vec<float> v) {
+  const Bits bits = (Bits)v;
+  const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  // the carry of the rounding would turn some NaN into infinity: keep it, quiet
+  const Bits nan = (bits >> 16) | 0x40u;
+  const Bits result = pick((bits & 0x7fffffffu) > 0x7f800000u, nan, rounded);
+  const HalfBits h = __builtin_convertvector(result, HalfBits);
+  __builtin_memcpy(p, &h, sizeof(h));
+}
+
+EFCN_INLINE void store_as(f16* p, Vec<float> v) {
+  const Bits bits = (Bits)v;
+  const Bits magnitude = bits & 0x7fffffffu;
+  // normal result: round to nearest even at bit 13 and shift the exponent bias; the carry may reach infinity, rightly
+  const Bits normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  // denormal result: adding 0.5 puts its last bit (2^-24) at the last bit of the sum, rounded by the addition itself
+  const Bits denormal = (Bits)((Vec<float>)magnitude + 0.5f) - 0x3f000000u;
+  Bits result = pick(magnitude < (113u << 23), denormal, normal);
+  result = pick(magnitude >= (143u << 23), Bits{} + 0x7c00u, result);
+  result = pick(magnitude > 0x7f800000u, 0x7e00u | ((magnitude >> 13) & 0x3ffu), result);
+  const HalfBits h = __builtin_convertvector(result | (bits >> 16 & 0x8000u), HalfBits);
+  __builtin_memcpy(p, &h, sizeof(h));
+}
+
+// `count` values, any count; full vectors first, the rest through a buffer
+template <class S>
+EFCN_INLINE void widen(Compute<S>* to, const S* from, int64_t count) {
+  using T = Compute<S>;
+  constexpr int L = lanes<T>;
+  int64_t i = 0;
+  for (; i + L <= count; i += L) store(to + i, load_as(from + i));
+  if (i == count) return;
+  S buffer[L] = {};
+  for (int64_t j = i; j < count; ++j) buffer[j - i] = from[j];
+  T wide[L];
+  store(wide, load_as(buffer));
+  for (int64_t j = i; j < count; ++j) to[j] = wide[j - i];
+}
+
+template <class S>
+EFCN_INLINE void narrow(S* to, const Compute<S>* from, int64_t count) {
+  using T = Compute<S>;
+  constexpr int L = lanes<T>;
+  int64_t i = 0;
+  for (; i + L <= count; i += L) store_as(to + i, load(from + i));
+  if (i == count) return;
+  T buffer[L] = {};
+  for (int64_t j = i; j < count; ++j) buffer[j - i] = from[j];
+  S small[L];
+  store_as(small, load(buffer));
+  for (int64_t j = i; j < count; ++j) to[j] = small[j - i];
+}
+
+}  // namespace EFCN_ISA
+}  // namespace efcn

@@ -1,0 +1,11 @@
+#define EFCN_ISA isa_avx2
+#define EFCN_ISA_NAME "avx2"
+#define EFCN_REGISTERS 16
+#define EFCN_TILE_ROWS 4
+#define EFCN_VECTOR_BYTES 32
+
+#include "kernels.h"
+
+namespace efcn {
+const KernelTable* kernels_avx2() { return &EFCN_ISA::table; }
+}  // namespace efcn

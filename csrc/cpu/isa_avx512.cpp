@@ -1,0 +1,11 @@
+#define EFCN_ISA isa_avx512
+#define EFCN_ISA_NAME "avx512"
+#define EFCN_REGISTERS 32
+#define EFCN_TILE_ROWS 8
+#define EFCN_VECTOR_BYTES 64
+
+#include "kernels.h"
+
+namespace efcn {
+const KernelTable* kernels_avx512() { return &EFCN_ISA::table; }
+}  // namespace efcn

@@ -1,0 +1,51 @@
+// the table of one instruction set; isa_*.cpp define the macros and include this
+#pragma once
+
+#include "pack.h"
+#include "product.h"
+#include "weight_dot.h"
+#include "weight_outer.h"
+
+namespace efcn {
+namespace EFCN_ISA {
+
+// register-only multiply-adds: what no kernel can exceed
+template <class T>
+double spin(int64_t steps) {
+  constexpr int chains = EFCN_REGISTERS >= 32 ? 24 : 12;
+  Vec<T> acc[chains];
+#pragma GCC unroll 24
+  for (int i = 0; i < chains; ++i) acc[i] = broadcast(static_cast<T>(i));
+  // opaque to the optimiser; |factor| < 1 keeps the sums finite
+  T factor = static_cast<T>(0.5), term = static_cast<T>(1);
+  asm volatile("" : "+m"(factor), "+m"(term));
+  const Vec<T> f = broadcast(factor), t = broadcast(term);
+  for (int64_t s = 0; s < steps; ++s) {
+    // unrolled, for the chains to be registers
+#pragma GCC unroll 24
+    for (int i = 0; i < chains; ++i) acc[i] = acc[i] * f + t;
+  }
+#pragma GCC unroll 24
+  for (int i = 1; i < chains; ++i) acc[0] += acc[i];
+  T out[lanes<T>];
+  store(out, acc[0]);
+  asm volatile("" : : "m"(out));
+  return 2.0 * static_cast<double>(steps) * chains * lanes<T>;
+}
+
+static const KernelTable table = {
+    EFCN_ISA_NAME,
+    EFCN_VECTOR_BYTES,
+    tile_rows,
+    {pack_task<float, true>, pack_task<double, true>, pack_task<bf16, true>, pack_task<f16, true>},
+    {pack_task<float, false>, pack_task<double, false>, pack_task<bf16, false>, pack_task<f16, false>},
+    {product_task<float>, product_task<double>, product_task<bf16>, product_task<f16>},
+    product_scratch,
+    {weight_outer_task<float>, weight_outer_task<double>, weight_outer_task<bf16>, weight_outer_task<f16>},
+    weight_outer_scratch,
+    {weight_dot_task<float>, weight_dot_task<double>, weight_dot_task<bf16>, weight_dot_task<f16>},
+    {spin<float>, spin<double>},
+};
+
+}  // namespace EFCN_ISA
+}  // namespace efcn

@@ -1,0 +1,61 @@
+// binds the CPU kernels to torch.ops.efcn_cpu; outputs are allocated by the caller and overwritten entirely
+#include <string>
+
+#include <torch/csrc/stable/library.h>
+
+#include "checks.h"
+#include "dispatch.h"
+#include "peak.h"
+
+namespace efcn {
+namespace {
+
+void forward(Tensor y, Tensor x, Tensor values, std::optional<Tensor> bias, Tensor crow, Tensor col) {
+  bsr_linear(check({"bsr_linear", "x", &x, "y", &y, "values", &values, &bias, &crow, &col, nullptr, nullptr, nullptr}));
+}
+
+void backward_input(Tensor gx, Tensor gy, Tensor values, Tensor tcrow, Tensor tcol, Tensor tblock) {
+  bsr_linear_backward_input(
+      check({"bsr_linear_backward_input", "gx", &gx, "gy", &gy, "values", &values, nullptr, nullptr, nullptr, &tcrow, &tcol, &tblock}));
+}
+
+void backward_weight(Tensor gvalues, Tensor gy, Tensor x, Tensor crow, Tensor col, Tensor tcrow, Tensor tcol, Tensor tblock) {
+  bsr_linear_backward_weight(
+      check({"bsr_linear_backward_weight", "x", &x, "gy", &gy, "gvalues", &gvalues, nullptr, &crow, &col, &tcrow, &tcol, &tblock}));
+}
+
+std::string isa() { return kernels().name; }
+
+std::string isas() { return available_isas(); }
+
+void set_isa(std::string name) { force_isa(name); }
+
+}  // namespace
+}  // namespace efcn
+
+STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
+  m.def("bsr_linear(Tensor(a!) y, Tensor x, Tensor values, Tensor? bias, Tensor crow, Tensor col) -> ()");
+  m.def(
+      "bsr_linear_backward_input(Tensor(a!) gx, Tensor gy, Tensor values, Tensor tcrow, Tensor tcol, "
+      "Tensor tblock) -> ()");
+  m.def(
+      "bsr_linear_backward_weight(Tensor(a!) gvalues, Tensor gy, Tensor x, Tensor crow, Tensor col, "
+      "Tensor tcrow, Tensor tcol, Tensor tblock) -> ()");
+  m.def("isa() -> str");
+  m.def("isas() -> str");
+  m.def("set_isa(str name) -> ()");
+  m.def("fma_peak(bool float64, float seconds) -> float");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CPU, m) {
+  m.impl("bsr_linear", TORCH_BOX(&efcn::forward));
+  m.impl("bsr_linear_backward_input", TORCH_BOX(&efcn::backward_input));
+  m.impl("bsr_linear_backward_weight", TORCH_BOX(&efcn::backward_weight));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CompositeExplicitAutograd, m) {
+  m.impl("isa", TORCH_BOX(&efcn::isa));
+  m.impl("isas", TORCH_BOX(&efcn::isas));
+  m.impl("set_isa", TORCH_BOX(&efcn::set_isa));
+  m.impl("fma_peak", TORCH_BOX(&efcn::fma_peak));
+}

@@ -1,0 +1,39 @@
+// an operand as the kernels want it: batch innermost without gaps, compute type, at least one vector long
+#pragma once
+
+#include "parallel.h"
+#include "problem.h"
+
+namespace efcn {
+
+struct Operand {
+  View view;
+  Dtype dtype;
+  int64_t batch, sites, channels;
+};
+
+// the operand itself where it lies well, a packed copy otherwise; `finish` copies an output back
+class Rows {
+ public:
+  enum class Use { input, output };
+  // reuse: how many multiply-adds each element of an input takes part in
+  Rows(const KernelTable& table, const Operand& operand, Use use, int64_t reuse = 0);
+  void finish() const;
+
+  void* data;
+  int64_t site, channel;
+  // the batch that kernels compute: padded to one vector when it is smaller
+  int64_t batch;
+
+ private:
+  const KernelTable& table_;
+  Dtype dtype_;
+  PackJob job_;
+  Memory memory_;
+};
+
+inline bool is_double(Dtype dtype) { return dtype == Dtype::f64; }
+inline int64_t compute_bytes(Dtype dtype) { return is_double(dtype) ? 8 : 4; }
+inline bool is_converted(Dtype dtype) { return dtype == Dtype::bf16 || dtype == Dtype::f16; }
+
+}  // namespace efcn

@@ -1,0 +1,121 @@
+// view (any strides) <-> rows[site][channel][pitch], batch innermost, in the compute type
+#pragma once
+
+#include "convert.h"
+
+namespace efcn {
+namespace EFCN_ISA {
+
+// the (site, channel) pairs in the order of the view's memory
+struct Lines {
+  int64_t inner, inner_stride, outer_stride;
+  bool channel_inside;
+  int64_t sites, channels, pitch;
+
+  explicit Lines(const PackJob& job)
+      : channel_inside(job.channels > 1 && (job.sites == 1 || job.view.channel <= job.view.site)),
+        sites(job.sites),
+        channels(job.channels),
+        pitch(job.pitch) {
+    inner = channel_inside ? channels : sites;
+    inner_stride = channel_inside ? job.view.channel : job.view.site;
+    outer_stride = channel_inside ? job.view.site : job.view.channel;
+  }
+  int64_t offset(int64_t j) const { return j / inner * outer_stride + j % inner * inner_stride; }
+  int64_t row(int64_t j) const {
+    const int64_t major = j / inner, minor = j % inner;
+    return (channel_inside ? j : minor * channels + major) * pitch;
+  }
+  // lines [j, j + count) follow each other without a gap in the view
+  bool adjacent(int64_t j, int64_t count) const {
+    if (inner_stride != 1) return false;
+    return outer_stride == inner || j / inner == (j + count - 1) / inner;
+  }
+};
+
+template <class S>
+void pack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
+  using T = Compute<S>;
+  constexpr int L = lanes<T>;
+  const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
+  T* rows[L];
+  for (int i = 0; i < L; ++i) rows[i] = static_cast<T*>(job.rows) + lines_of.row(j + i);
+  for (int64_t n = 0; n < job.batch; n += L) {
+    Vec<T> v[L];
+    if (n + L <= job.batch) {
+      for (int i = 0; i < L; ++i) v[i] = load_as(from + (n + i) * job.view.batch);
+    } else {
+      for (int i = 0; i < L; ++i) v[i] = n + i < job.batch ? load_as(from + (n + i) * job.view.batch) : Vec<T>{};
+    }
+    transpose<T>(v);
+    for (int i = 0; i < L; ++i) store(rows[i] + n, v[i]);
+  }
+}
+
+template <class S>
+void unpack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
+  using T = Compute<S>;
+  constexpr int L = lanes<T>;
+  S* to = static_cast<S*>(job.view.data) + lines_of.offset(j);
+  const T* rows[L];
+  for (int i = 0; i < L; ++i) rows[i] = static_cast<const T*>(job.rows) + lines_of.row(j + i);
+  for (int64_t n = 0; n < job.batch; n += L) {
+    Vec<T> v[L];
+    for (int i = 0; i < L; ++i) v[i] = load(rows[i] + n);
+    transpose<T>(v);
+    const int count = job.batch - n < L ? static_cast<int>(job.batch - n) : L;
+    for (int i = 0; i < count; ++i) store_as(to + (n + i) * job.view.batch, v[i]);
+  }
+}
+
+template <class S>
+void pack_line(const PackJob& job, const Lines& lines_of, int64_t j) {
+  using T = Compute<S>;
+  const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
+  T* to = static_cast<T*>(job.rows) + lines_of.row(j);
+  if (job.view.batch == 1) {
+    widen(to, from, job.batch);
+  } else {
+    for (int64_t n = 0; n < job.batch; ++n) widen(to + n, from + n * job.view.batch, 1);
+  }
+  for (int64_t n = job.batch; n < job.pitch; ++n) to[n] = 0;
+}
+
+template <class S>
+void unpack_line(const PackJob& job, const Lines& lines_of, int64_t j) {
+  using T = Compute<S>;
+  S* to = static_cast<S*>(job.view.data) + lines_of.offset(j);
+  const T* from = static_cast<const T*>(job.rows) + lines_of.row(j);
+  if (job.view.batch == 1) {
+    narrow(to, from, job.batch);
+  } else {
+    for (int64_t n = 0; n < job.batch; ++n) narrow(to + n * job.view.batch, from + n, 1);
+  }
+}
+
+template <class S, bool Pack>
+void pack_task(const PackJob& job, int64_t task) {
+  constexpr int L = lanes<Compute<S>>;
+  const Lines lines_of(job);
+  const int64_t count = job.sites * job.channels, groups = divide_up(count, L);
+  const int64_t last = part_start(groups, job.parts, task + 1);
+  for (int64_t group = part_start(groups, job.parts, task); group < last; ++group) {
+    const int64_t j = group * L;
+    if (job.view.batch != 1 && j + L <= count && lines_of.adjacent(j, L)) {
+      if constexpr (Pack)
+        pack_block<S>(job, lines_of, j);
+      else
+        unpack_block<S>(job, lines_of, j);
+      continue;
+    }
+    for (int64_t i = j; i < j + L && i < count; ++i) {
+      if constexpr (Pack)
+        pack_line<S>(job, lines_of, i);
+      else
+        unpack_line<S>(job, lines_of, i);
+    }
+  }
+}
+
+}  // namespace EFCN_ISA
+}  // namespace efcn

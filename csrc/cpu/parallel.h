@@ -1,0 +1,56 @@
+// tasks on torch's own threads
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include <torch/csrc/stable/ops.h>
+
+namespace efcn {
+
+struct FreeMemory {
+  void operator()(void* p) const { std::free(p); }
+};
+using Memory = std::unique_ptr<void, FreeMemory>;
+
+// uninitialised, on a cache line boundary
+inline Memory allocate(size_t bytes) {
+  const size_t line = 64;
+  void* p = std::aligned_alloc(line, (bytes + line - 1) / line * line + line);
+  if (!p) throw std::bad_alloc();
+  return Memory(p);
+}
+
+// true in a child of fork(): the threads of the pool did not survive, and waiting for them would never end
+bool in_forked_child();
+
+inline int64_t thread_count() { return in_forked_child() ? 1 : static_cast<int64_t>(torch::stable::get_num_threads()); }
+
+// calls body(task, scratch) for every task in [0, count). Tasks are handed out in order as threads become free; each owns its part of
+// the output, so the result depends neither on the number of threads nor on who took what
+template <class Body>
+void run_tasks(int64_t count, size_t scratch_bytes, const Body& body) {
+  if (count <= 0) return;
+  const int64_t threads = thread_count(), workers = count < threads ? count : threads;
+  // a whole number of lines apart, and one more, so that threads share none
+  const size_t pitch = scratch_bytes ? (scratch_bytes + 63) / 64 * 64 + 64 : 0;
+  const Memory memory = allocate(pitch * static_cast<size_t>(workers));
+  std::atomic<int64_t> next{0};
+  const auto work = [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; ++worker) {
+      char* scratch = static_cast<char*>(memory.get()) + pitch * static_cast<size_t>(worker);
+      for (int64_t task = next++; task < count; task = next++) body(task, scratch);
+    }
+  };
+  if (workers == 1) {
+    work(0, 1);
+  } else {
+    torch::stable::parallel_for(0, workers, 1, work);
+  }
+}
+
+}  // namespace efcn

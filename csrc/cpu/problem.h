@@ -1,0 +1,98 @@
+// what travels from the drivers to the kernels of one instruction set: plain structs only
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace efcn {
+
+enum class Dtype : int { f32 = 0, f64 = 1, bf16 = 2, f16 = 3 };
+constexpr int dtype_count = 4;
+
+// a (batch, site, channel) tensor of any strides, in elements
+struct View {
+  void* data;
+  int64_t batch, site, channel;
+};
+
+// one side of the block pattern: the blocks that a target site reduces over, and the source site of each
+struct Pattern {
+  const int32_t* start;
+  const int32_t* source;
+  // null: block t of the list is block t of the values
+  const int32_t* block;
+};
+
+// packing or unpacking: view <-> rows[site][channel][pitch] in the compute type
+struct PackJob {
+  View view;
+  int64_t batch, sites, channels;
+  void* rows;
+  int64_t pitch;
+  // tasks cut the (site, channel) pairs into this many parts
+  int64_t parts;
+};
+
+// c[target site][row][n] = bias[target site][row]
+//     + sum over (block, source site) of target, sum over k of a(block)[row, k] * b[source site][k][n]
+// a(block)[row, k] = values[block * block_size + row * a_row + k * a_k]
+struct ProductJob {
+  Pattern pattern;
+  const void* values;
+  const void* bias;
+  // number of values in all
+  int64_t value_count;
+  int64_t rows, depth, block_size, a_row, a_k;
+  const void* b;
+  int64_t b_site, b_channel;
+  void* c;
+  int64_t c_site, c_channel;
+  int64_t batch;
+  // task = (target site, part of the rows, part of the batch)
+  int64_t row_parts, batch_parts;
+};
+
+// gvalues[block][co][ci] = sum over n of gy[p][co][n] * x[q][ci][n]
+struct WeightJob {
+  Pattern pattern;
+  void* gvalues;
+  const void* gy;
+  int64_t gy_site, gy_channel;
+  const void* x;
+  int64_t x_site, x_channel;
+  int64_t batch, co, ci;
+  // task = (site, part of the output channels)
+  int64_t row_parts;
+};
+
+using PackTask = void (*)(const PackJob&, int64_t task);
+using ProductTask = void (*)(const ProductJob&, int64_t task, void* scratch);
+using WeightTask = void (*)(const WeightJob&, int64_t task, void* scratch);
+
+struct KernelTable {
+  const char* name;
+  int64_t vector_bytes;
+  // rows of the largest register tile
+  int64_t tile_rows;
+  PackTask pack[dtype_count];
+  PackTask unpack[dtype_count];
+  ProductTask product[dtype_count];
+  size_t (*product_scratch)(const ProductJob&);
+  WeightTask weight_outer[dtype_count];
+  size_t (*weight_outer_scratch)(const WeightJob&);
+  WeightTask weight_dot[dtype_count];
+  // runs `steps` rounds of register-only multiply-adds; returns how many floating-point operations that were
+  double (*spin[2])(int64_t steps);
+};
+
+const KernelTable* kernels_base();
+const KernelTable* kernels_avx2();
+const KernelTable* kernels_avx512();
+
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// static: an inline function would be shared between files of different instruction sets
+// start of part i when n things are cut into `parts` parts of nearly equal size
+static inline int64_t part_start(int64_t n, int64_t parts, int64_t i) { return i * (n / parts) + (i < n % parts ? i : n % parts); }
+
+}  // namespace efcn

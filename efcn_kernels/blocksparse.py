@@ -146,6 +146,7 @@ class BlockSparse(nn.Module):
                 self._adopt(crow.cpu(), col.cpu(), local, mask)
             except (TypeError, ValueError) as error:
                 errors.append(f"the layout of {prefix.rstrip('.') or type(self).__name__} does not fit: {error}")
+                return
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         for weights, part in self._parts():
             if part.mask is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def cnn_to_efcn(model: nn.Module, example_input: Any, support: Any = "local") ->
     convs = _convolutions(model)
     sizes = _input_sizes(model, convs, example_input)
     supports = _supports(support, convs)
-    efcn = copy.deepcopy(model)
+    efcn = _copy(model, sharing=[p for conv in convs.values() for p in conv.parameters()])
     replaced: dict[_Conv, _LocallyConnected] = {}
     for name, conv in convs.items():
         if conv not in replaced:
@@ -148,11 +149,7 @@ def _convolutions(model: nn.Module) -> dict[str, _Conv]:
             problems.append(f"{name!r} is parametrised: remove its parametrisations first")
         elif hooks:
             problems.append(f"{name!r} has hooks (weight_norm and spectral_norm are some), which a mapping would lose: remove them first")
-        elif (
-            kind is None
-            or type(module).forward is not kind.forward
-            or getattr(type(module), "_conv_forward", None) is not getattr(kind, "_conv_forward", None)
-        ):
+        elif kind is None or "forward" in vars(module) or _forwards(type(module)) != _forwards(kind):
             problems.append(f"{name!r} is a {type(module).__name__} with a forward of its own")
     if problems:
         raise ValueError("cannot map the model exactly: " + "; ".join(problems))
@@ -161,15 +158,19 @@ def _convolutions(model: nn.Module) -> dict[str, _Conv]:
     return found
 
 
+def _forwards(kind: type[nn.Module]) -> tuple[Any, Any]:
+    return kind.forward, getattr(kind, "_conv_forward", None)
+
+
 def _input_sizes(model: nn.Module, convs: dict[str, _Conv], example_input: Any) -> dict[_Conv, tuple[int, ...]]:
     """The spatial size that each convolution sees in a trial run on a copy, so that no buffer of the model changes."""
-    trial = copy.deepcopy(model)
+    trial = _copy(model, sharing=model.parameters())
     twins = dict(trial.named_modules(remove_duplicate=False))
     seen: dict[str, set[tuple[int, ...]]] = {name: set() for name in convs}
     watch = _FunctionalConvolutions(trial)
     for name in convs:
-        axes = len(convs[name].kernel_size)
-        twins[name].register_forward_pre_hook(lambda _m, inputs, n=name, a=axes: seen[n].add(tuple(inputs[0].shape[-a:])))
+        note = partial(_note_size, seen[name], len(convs[name].kernel_size))
+        twins[name].register_forward_pre_hook(note, with_kwargs=True)
     # heads that only run in training are met in a second pass
     for training in (False, True):
         trial.train(training)
@@ -187,6 +188,11 @@ def _input_sizes(model: nn.Module, convs: dict[str, _Conv], example_input: Any) 
     if problems:
         raise ValueError("cannot map the model exactly: " + "; ".join(problems))
     return {convs[name]: size.pop() for name, size in seen.items()}
+
+
+def _note_size(sizes: set[tuple[int, ...]], axes: int, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    image: Tensor = inputs[0] if inputs else named["input"]
+    sizes.add(tuple(image.shape[-axes:]))
 
 
 class _FunctionalConvolutions(TorchDispatchMode):
@@ -217,7 +223,7 @@ def _supports(support: Any, convs: dict[str, _Conv]) -> dict[str, Any]:
 
 def _bears_batch_last(model: nn.Module, efcn: nn.Module, example_input: Any) -> bool:
     """Whether the model's own code gives the same result when its convolutions hand out batch-last tensors."""
-    trial = copy.deepcopy(efcn)
+    trial = _copy(efcn, sharing=efcn.parameters())
     for layer in trial.modules():
         if isinstance(layer, _LocallyConnected):
             layer.batch_last = True
@@ -227,6 +233,11 @@ def _bears_batch_last(model: nn.Module, efcn: nn.Module, example_input: Any) -> 
         # its own code objects: .view(n, -1) on a batch-last tensor, for one
         return False
     return errors["output"] < 1e-3
+
+
+def _copy(model: nn.Module, sharing: Iterable[nn.Parameter]) -> nn.Module:
+    """A deep copy that keeps these parameters as they are: weights can be most of the memory."""
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in sharing})
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:

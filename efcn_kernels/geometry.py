@@ -138,6 +138,8 @@ class ConvGeometry:
             object.__setattr__(self, "output_padding", (0,) * len(self.input_size))
         if any(self.output_padding) and not self.transposed:
             raise ValueError(f"output_padding is for transposed convolutions only, got {self.output_padding}")
+        if any(extra and extra >= max(step, spread) for extra, step, spread in zip(self.output_padding, self.stride, self.dilation)):
+            raise ValueError(f"output_padding must be below stride {self.stride} or dilation {self.dilation}, got {self.output_padding}")
         self._check_padding_reach()
         object.__setattr__(self, "output_size", tuple(self._output_length(a) for a in range(len(self.input_size))))
 

@@ -74,12 +74,12 @@ class BlockLayout:
         if local is None:
             self.local = np.ones(cols.size, dtype=bool)
         else:
-            self.local = np.ascontiguousarray(local, dtype=bool)
+            self.local = np.array(local, dtype=bool, order="C")
         if self.local.shape != cols.shape:
             raise ValueError(f"local must have one flag per block, ({cols.size},), got {self.local.shape}")
         entries = entry_mask(mask, (cols.size, *self.block))
         twin = planner.transpose(self.in_sites, rows, cols)
-        crow_, col_, tcrow, tcol, tblock = (torch.from_numpy(a) for a in (rows, cols, *twin))
+        crow_, col_, tcrow, tcol, tblock = (_fixed(torch.from_numpy(a)) for a in (rows, cols, *twin))
         self._index = {torch.device("cpu"): Index(crow_, col_, tcrow, tcol, tblock, entries)}
 
     @classmethod
@@ -103,7 +103,7 @@ class BlockLayout:
         if callable(support):
             support = support(geometry)
         if isinstance(support, BlockLayout):
-            return support._checked_against(geometry)
+            return support.checked_against(geometry)
         if support == "local":
             return cls.from_conv(geometry)
         if support == "full":
@@ -127,13 +127,7 @@ class BlockLayout:
     @classmethod
     def from_block_mask(cls, mask: npt.ArrayLike | Tensor, block: tuple[int, int], **kwargs: Any) -> BlockLayout:
         """Blocks where `mask` (P, Q) is true."""
-        blocks = np.asarray(mask, dtype=bool)
-        if blocks.ndim != 2:
-            raise ValueError(f"a block mask has the shape (output sites, input sites), got {blocks.shape}")
-        row, col = np.nonzero(blocks)
-        out_sites, in_sites = blocks.shape
-        crow, cols, _ = planner.compress(out_sites, in_sites, row.astype(np.int32), col.astype(np.int32))
-        return cls(out_sites, in_sites, block, crow, cols, **kwargs)
+        return cls._of_block_mask(np.asarray(mask, dtype=bool), block, None, **kwargs)
 
     @classmethod
     def from_mask(cls, mask: npt.ArrayLike | Tensor, block: tuple[int, int], **kwargs: Any) -> BlockLayout:
@@ -147,8 +141,16 @@ class BlockLayout:
             raise ValueError(f"a mask has the shape (out_features, in_features), multiples of block {(co, ci)}, got {entries.shape}")
         blocks = entries.reshape(entries.shape[0] // co, co, entries.shape[1] // ci, ci).transpose(0, 2, 1, 3)
         any_entry = blocks.any(axis=(2, 3))
-        kwargs["mask"] = blocks[any_entry]
-        return cls.from_block_mask(any_entry, (co, ci), **kwargs)
+        return cls._of_block_mask(any_entry, (co, ci), blocks[any_entry], **kwargs)
+
+    @classmethod
+    def _of_block_mask(cls, blocks: Bools, block: tuple[int, int], entries: Bools | None, **kwargs: Any) -> BlockLayout:
+        if blocks.ndim != 2:
+            raise ValueError(f"a block mask has the shape (output sites, input sites), got {blocks.shape}")
+        row, col = np.nonzero(blocks)
+        out_sites, in_sites = blocks.shape
+        crow, cols, _ = planner.compress(out_sites, in_sites, row.astype(np.int32), col.astype(np.int32))
+        return cls(out_sites, in_sites, block, crow, cols, mask=entries, **kwargs)
 
     @classmethod
     def from_predicate(
@@ -185,7 +187,7 @@ class BlockLayout:
     def _of_geometry(cls, geometry: ConvGeometry, crow: Ints, col: Ints, local: Bools | None) -> BlockLayout:
         return cls(geometry.out_sites, geometry.in_sites, geometry.block, crow, col, local=local, groups=geometry.groups, channels_first=True)
 
-    def _checked_against(self, geometry: ConvGeometry) -> BlockLayout:
+    def checked_against(self, geometry: ConvGeometry) -> BlockLayout:
         """This layout with its local flags set from the geometry, all of whose blocks it must hold."""
         wanted = (geometry.out_sites, geometry.in_sites, geometry.block)
         if (self.out_sites, self.in_sites, self.block) != wanted:
@@ -201,12 +203,12 @@ class BlockLayout:
     @property
     def crow(self) -> Ints:
         """(P+1,) where each output site's blocks begin."""
-        return self.index(torch.device("cpu")).crow.numpy()
+        return _read_only(self.index(torch.device("cpu")).crow)
 
     @property
     def col(self) -> Ints:
         """(nnzb,) the input site of each block."""
-        return self.index(torch.device("cpu")).col.numpy()
+        return _read_only(self.index(torch.device("cpu")).col)
 
     @property
     def row(self) -> Ints:
@@ -251,7 +253,7 @@ class BlockLayout:
         found = self._index.get(device)
         if found is None:
             *arrays, mask = self._index[torch.device("cpu")]
-            crow, col, tcrow, tcol, tblock = (a.to(device) for a in arrays if a is not None)
+            crow, col, tcrow, tcol, tblock = (_fixed(a.to(device)) for a in arrays if a is not None)
             found = Index(crow, col, tcrow, tcol, tblock, None if mask is None else mask.to(device))
             self._index[device] = found
         return found
@@ -311,6 +313,17 @@ class BlockLayout:
     def __repr__(self) -> str:
         off = f", off-local {int((~self.local).sum())}" if not self.local.all() else ""
         return f"BlockLayout({self.out_sites} x {self.in_sites} sites, block {self.block}, nnzb {self.nnzb}{off}, density {self.density:.3g})"
+
+
+def _read_only(index: Tensor) -> Ints:
+    array: Ints = index.numpy()
+    array.flags.writeable = False
+    return array
+
+
+def _fixed(index: Tensor) -> Tensor:
+    # torch.compile takes the sizes of parameters as constants; of plain tensors it may tie them to a batch of equal size
+    return torch.nn.Parameter(index, requires_grad=False)
 
 
 def _dense_pattern(out_sites: int, in_sites: int) -> tuple[Ints, Ints]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from efcn_kernels.geometry import ConvGeometry, Padding, PerAxis
 from efcn_kernels.layout import BlockLayout
 from efcn_kernels.ops import batch_last
 from efcn_kernels.sharing import share, tap_blocks, unshare
+from efcn_kernels.validation import integer
 
 _LC = TypeVar("_LC", bound="_LocallyConnected")
 _Conv = nn.modules.conv._ConvNd
@@ -103,7 +105,7 @@ class EFCNLinear(BlockSparse):
             y = self._map(flat.unflatten(1, (-1, layout.in_sites // layout.groups)))
         else:
             y = self._map(flat.unflatten(1, (-1, layout.groups * layout.block[1])).transpose(1, 2)).transpose(1, 2)
-        return y.flatten(1).unflatten(0, x.shape[:-1]) if x.dim() != 2 else y.flatten(1)
+        return y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, layout={self.layout!r}"
@@ -238,15 +240,19 @@ class _LocallyConnected(BlockSparse):
         layer._set_up(layout, bias, like.device, like.dtype)
         return layer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         image = (self.geometry.in_channels, *self.geometry.input_size)
-        if x.shape[-1 - self.axes :] != image or x.dim() not in (self.axes + 1, self.axes + 2):
-            raise ValueError(f"x must have the shape (N, C, *input_size) = (N, {', '.join(map(str, image))}), got {tuple(x.shape)}")
-        if x.dim() == self.axes + 1:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
-        laid = batch_last(x) if self.batch_last else x
+        if input.shape[-1 - self.axes :] != image or input.dim() not in (self.axes + 1, self.axes + 2):
+            raise ValueError(f"x must have the shape (N, C, *input_size) = (N, {', '.join(map(str, image))}), got {tuple(input.shape)}")
+        if input.dim() == self.axes + 1:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
+        laid = batch_last(input) if self.batch_last else input
         y: Tensor = self._map(laid.flatten(2)).unflatten(2, self.geometry.output_size)
         return y
+
+    def _check_layout(self, layout: BlockLayout) -> None:
+        if not np.array_equal(layout.checked_against(self.geometry).local, layout.local):
+            raise ValueError("its local blocks are not those of this layer's convolution")
 
     def extra_repr(self) -> str:
         g = self.geometry
@@ -289,7 +295,7 @@ LOCALLY_CONNECTED: dict[int, type[_LocallyConnected]] = {1: LocallyConnected1d, 
 
 
 def _sizes(input_size: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    sizes = (input_size,) * axes if isinstance(input_size, int) else tuple(input_size)
+    sizes = tuple(input_size) if isinstance(input_size, Sequence) else (integer("input_size", input_size, 1),) * axes
     if len(sizes) != axes:
         raise ValueError(f"input_size must have {axes} spatial axes, got {input_size!r}")
     return sizes

@@ -27,13 +27,13 @@ def integer(name: str, value: Any, least: int = 0) -> int:
 
 
 def index_array(name: str, values: npt.ArrayLike | Tensor) -> npt.NDArray[np.int32]:
-    """`values` as a contiguous one-dimensional int32 array; ValueError for any other content."""
+    """A one-dimensional int32 copy of `values`; ValueError for any other content."""
     array = np.asarray(values)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise ValueError(f"{name} must be a one-dimensional integer array, got {array.dtype} of shape {array.shape}")
     if array.size and (array.min() < -(2**31) or array.max() >= 2**31):
         raise ValueError(f"{name} must fit into int32, got values from {array.min()} to {array.max()}")
-    return np.ascontiguousarray(array, dtype=np.int32)
+    return np.array(array, dtype=np.int32, order="C")
 
 
 def entry_mask(mask: npt.ArrayLike | Tensor | None, shape: tuple[int, ...]) -> Tensor | None:

@@ -1,0 +1,228 @@
+"""The command `efcn`: info, verify, bench, demo. Printing only; exit codes 0, 1 (wrong results), 2 (bad input), 130 (Ctrl-C)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from typer.core import TyperGroup
+
+
+class InputError(Exception):
+    """What the user asked for cannot be done; the message is one line that says what can."""
+
+
+class _OneLineErrors(TyperGroup):
+    """Bad input ends with one line on stderr and code 2, Ctrl-C with code 130; neither with a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        standalone = kwargs.get("standalone_mode", True)
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except Exception as error:
+            # typer carries its own copy of click in some versions, so click's errors are known by what they can do
+            message = getattr(error, "format_message", None)
+            if message is None:
+                raise
+            _say(message())
+            code = 2
+        if not standalone:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            _say(str(error))
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as error:
+            _say(str(error) or "interrupted")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="efcn",
+    cls=_OneLineErrors,
+    help="Equivalent fully-connected networks of CNNs: check this installation, time it, try it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    app(prog_name="efcn")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from efcn_kernels import __version__
+
+        # plain print: a version is for scripts, and rich would colour it
+        print(f"efcn_kernels {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def info() -> None:
+    """Show what is built in, which instruction set runs, and why something is missing."""
+    from efcn_kernels import build_info
+
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in build_info().items():
+        if isinstance(value, dict):
+            for name, state in value.items():
+                table.add_row(f"{key.removesuffix('s')} {name}", _state(state))
+        elif isinstance(value, list):
+            table.add_row(key, ", ".join(map(str, value)) or "none")
+        else:
+            table.add_row(key, "none" if value is None else _state(str(value)))
+    Console().print(table)
+
+
+@app.command()
+def verify(
+    backend: Annotated[str, typer.Option(help="auto, cpu or reference.")] = "auto",
+    isa: Annotated[str, typer.Option(help="One instruction set such as base, avx2 or avx512, or all that this machine runs.")] = "all",
+    geometry: Annotated[list[str] | None, typer.Option(help="Only the geometry of this name; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random weights and images.")] = 0,
+) -> None:
+    """Compare every pass and gradient with dense float64 arithmetic; leave with code 1 if one is wrong."""
+    from efcn_kernels import verify as package
+    from efcn_kernels.verify.report import render
+    from efcn_kernels.verify.run import plan
+
+    names = geometry or []
+    with _bad_input(ValueError):
+        _, _, geometries = plan(backend, isa, names)
+    with _progress(len(geometries)) as advance:
+        report = package.verify(backend, isa, names, seed=seed, advance=advance)
+    Console().print(render(report))
+    if report.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(metavar="LAYERS", help="Layers or groups; --list names them.")] = None,
+    layers: Annotated[list[str] | None, typer.Option(help="The same, separated by commas or repeated.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images.")] = 250,
+    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
+    rounds: Annotated[int, typer.Option(min=1, help="At most so many rounds.")] = 15,
+    limit: Annotated[float, typer.Option(min=0.1, help="Seconds for one layer with all of its competitors.")] = 30.0,
+    against: Annotated[str, typer.Option(help="Competitors, separated by commas, or none.")] = "conv,linear,unfold,csr",
+    contiguous: Annotated[bool, typer.Option("--contiguous", help="Time our step on contiguous images too.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write every round to this file.", metavar="FILE")] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List the layers and groups and leave.")] = False,
+) -> None:
+    """Time one training step of layers beside what one would use instead."""
+    from efcn_kernels.bench import CASES, GROUPS, Settings, run, select
+    from efcn_kernels.bench.report import render
+    from efcn_kernels.bench.result import prepare
+    from efcn_kernels.bench.run import WrongAnswer
+
+    if show_list:
+        Console().print(_list({case.name: str(case) for case in CASES} | {name: ", ".join(group) for name, group in GROUPS.items()}))
+        return
+    with _bad_input(ValueError, OSError):
+        cases = select([*(names or []), *_split(layers)] or ["alexnet"])
+        settings = Settings(batch, dtype, rounds, limit, () if against == "none" else tuple(_split([against])), contiguous)
+        if json is not None:
+            prepare(json)
+    with _progress(len(cases)) as advance:
+        try:
+            result = run(cases, settings, advance)
+        except WrongAnswer as error:
+            _say(str(error))
+            raise typer.Exit(1) from None
+    Console().print(render(result))
+    if json is not None:
+        result.save(json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for results, figures and checkpoints.", metavar="DIR")] = Path("demo-output"),
+    data: Annotated[str, typer.Option(help="Image set, by name.", metavar="NAME")] = "fashion-mnist-small",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with image sets.", metavar="DIR")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs after each relaxation.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Of the initial weights.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A few epochs on a few images: does it run?")] = False,
+) -> None:
+    """Train a small CNN, relax it into its eFCN at three times, and draw what happens."""
+    # the experiment draws figures: imported here so that the other commands start without matplotlib
+    from efcn_kernels.experiment.data import NAMES, DataError
+    from efcn_kernels.experiment.demo import run_demo
+    from efcn_kernels.experiment.results import OutputError
+
+    if data not in NAMES:
+        raise InputError(f"data must be one of {', '.join(NAMES)}, got {data!r}")
+    with _bad_input(DataError, OutputError):
+        run_demo(out, data=data, data_dir=data_dir, epochs=epochs, seed=seed, console=Console(), quick=quick)
+
+
+def _say(message: str) -> None:
+    """One line on stderr, unwrapped and uncoloured, for people and scripts alike."""
+    print(f"efcn: {' '.join(message.split())}", file=sys.stderr)
+
+
+@contextmanager
+def _bad_input(*kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds are the user's to mend."""
+    try:
+        yield
+    except kinds as error:
+        raise InputError(str(error)) from error
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr with what is under way; nothing where stderr is not a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        started = False
+
+        def advance(name: str) -> None:
+            nonlocal started
+            bar.update(task, description=name, advance=int(started))
+            started = True
+
+        yield advance
+
+
+def _split(words: Sequence[str] | None) -> list[str]:
+    return [word.strip() for part in words or () for word in part.split(",") if word.strip()]
+
+
+def _state(text: str) -> str:
+    return f"[green]{text}[/]" if text in ("available", "compiled") else text
+
+
+def _list(rows: dict[str, str]) -> Table:
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for row in rows.items():
+        table.add_row(*row)
+    return table

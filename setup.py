@@ -69,8 +69,7 @@ def find_torch() -> Path:
     looked = ", ".join(found) or "looked at: " + ", ".join(str(candidate) for candidate in dict.fromkeys(candidates))
     raise SystemExit(
         "efcn_kernels compiles against the torch that it will run with, and found none of version 2.11 or newer ("
-        f"{looked}). Run `pip install torch` first (for a CPU-only machine: `pip install torch --index-url "
-        "https://download.pytorch.org/whl/cpu`), then install efcn_kernels again."
+        f"{looked}). Run `pip install torch` first (a CPU build suffices), then install efcn_kernels again."
     )
 
 

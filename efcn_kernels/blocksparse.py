@@ -50,8 +50,8 @@ class BlockSparse(nn.Module):
         bound = fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
         with torch.no_grad():
             for weights, part in self._parts():
-                rows = torch.from_numpy(part.row).long()
-                weights.uniform_(-1, 1).mul_(bound[rows].unsqueeze(2).to(weights))
+                row, _ = part.places(bound.device)
+                weights.uniform_(-1, 1).mul_(bound[row].unsqueeze(2).to(weights))
                 if part.mask is not None:
                     weights.mul_(part.mask.to(weights.device))
             if self.bias is not None:
@@ -88,7 +88,7 @@ class BlockSparse(nn.Module):
         shape = (layout.out_sites // groups, groups, co, layout.in_sites // groups, groups, ci)
         dense = self.values.new_zeros((layout.out_sites, layout.in_sites, co, ci))
         for weights, part in self._parts():
-            row, col = (torch.from_numpy(a).long().to(dense.device) for a in (part.row, part.col))
+            row, col = part.places(dense.device)
             dense = dense.index_put((row, col), _masked(weights, part))
         dense = dense.transpose(1, 2).reshape(shape)
         if layout.channels_first:
@@ -118,7 +118,7 @@ class BlockSparse(nn.Module):
             blocks = weight.detach().reshape(out, groups, co, into, groups, ci).permute(0, 1, 3, 4, 2, 5)
         with torch.no_grad():
             for parameter, part in self._parts():
-                row, col = (torch.from_numpy(a).long().to(weight.device) for a in (part.row, part.col))
+                row, col = part.places(weight.device)
                 taken = blocks[row // groups, row % groups, col // groups, col % groups]
                 parameter.copy_(_masked(taken, part))
 

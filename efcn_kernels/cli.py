@@ -164,7 +164,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for results, figures and checkpoints.", metavar="DIR")] = Path("demo-output"),
     data: Annotated[str, typer.Option(help="Image set, by name.", metavar="NAME")] = "fashion-mnist-small",
     data_dir: Annotated[Path | None, typer.Option(help="Folder with image sets.", metavar="DIR")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs after each relaxation.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs after each relaxation.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the initial weights.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A few epochs on a few images: does it run?")] = False,
 ) -> None:

@@ -74,7 +74,7 @@ class BlockLayout:
         if local is None:
             self.local = np.ones(cols.size, dtype=bool)
         else:
-            self.local = np.array(local, dtype=bool, order="C")
+            self.local = np.array(np.asarray(local), dtype=bool, order="C")
         if self.local.shape != cols.shape:
             raise ValueError(f"local must have one flag per block, ({cols.size},), got {self.local.shape}")
         entries = entry_mask(mask, (cols.size, *self.block))
@@ -214,6 +214,12 @@ class BlockLayout:
     def row(self) -> Ints:
         """(nnzb,) the output site of each block."""
         return np.repeat(np.arange(self.out_sites, dtype=np.int32), np.diff(self.crow))
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(row, col) of each block, (nnzb,) int64 each: output site and input site, for indexing tensors."""
+        col = self.index(device).col.long()
+        row = torch.repeat_interleave(self.index(device).crow.diff())
+        return row, col
 
     @property
     def mask(self) -> Tensor | None:

@@ -1,0 +1,94 @@
+"""The record of a run: one JSON file that is whole at every moment."""
+
+import json
+import os
+import platform
+import sys
+import time
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class OutputError(OSError):
+    """The output folder cannot be written."""
+
+
+def prepare_folder(folder: str | os.PathLike[str]) -> Path:
+    """Create `folder` if need be and prove by a trial file that it can be written. Raises OutputError."""
+    path = Path(folder).expanduser()
+    trial = path / f".writable-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to the output folder {path}: {error.strerror}; choose another one") from error
+    return path
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, as far as they matter to numbers and times."""
+    return {
+        "python": sys.version.split()[0],
+        "packages": {name: _version(name) for name in ("efcn-kernels", "torch", "numpy", "matplotlib", "triton")},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+class Results:
+    """A dictionary that is written to `path` after every finished stage, through a temporary file, so that it is never half there."""
+
+    def __init__(self, path: Path, **entries: Any) -> None:
+        self.path = path
+        self._start = time.perf_counter()
+        self.content: dict[str, Any] = {
+            "schema": 1,
+            "status": "running",
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "stages": [],
+            "environment": environment(),
+            **entries,
+        }
+        self.write()
+
+    def finish_stage(self, name: str) -> None:
+        """Note that the stage `name` is finished and write everything."""
+        self.content["stages"].append(name)
+        self.write()
+
+    def close(self, status: str) -> None:
+        """Set the final status ("finished", "interrupted" or "failed") and write everything."""
+        self.content["status"] = status
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file in one step. Raises ValueError for numbers that JSON does not have (nan, inf)."""
+        self.content["seconds"] = round(time.perf_counter() - self._start, 3)
+        part = self.path.with_name(self.path.name + ".part")
+        part.write_text(json.dumps(self.content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(self.path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name; Linux keeps it where `platform` does not look."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -76,11 +76,7 @@ def find_torch() -> Path:
 def sources(folder: str) -> list[str]:
     """All C++ files of one component that this platform compiles, relative to the root as setuptools wants them."""
     skipped = ISA_FLAGS if platform.machine().lower() not in ("x86_64", "amd64") else {}
-    return [
-        str(path.relative_to(ROOT))
-        for path in sorted((ROOT / "csrc" / folder).glob("*.cpp"))
-        if path.name not in skipped
-    ]
+    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc" / folder).glob("*.cpp")) if path.name not in skipped]
 
 
 class BuildExt(build_ext):

@@ -58,7 +58,8 @@ def cnn_to_efcn(model: nn.Module, example_input: Any, support: Any = "local") ->
 def efcn_to_cnn(model: nn.Module) -> nn.Module:
     """A copy of `model` in which every locally connected layer is its nearest convolution: the mean over sites of each tap.
 
-    Off-local weights are dropped. On an untrained embedding this gives the CNN back.
+    Off-local weights are dropped. On an untrained embedding this gives the CNN back, but for taps that only ever meet zero
+    padding: no weight was stored for those, so they become zero.
     """
     cnn = copy.deepcopy(model)
     if isinstance(cnn, _LocallyConnected):
@@ -145,6 +146,8 @@ def _convolutions(model: nn.Module) -> dict[str, _Conv]:
         hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         if isinstance(module, _LAZY):
             problems.append(f"{name!r} is lazy: run the model once before mapping it")
+        elif module.weight.is_complex():
+            problems.append(f"{name!r} has {module.weight.dtype} weights; the layers here are real")
         elif parametrize.is_parametrized(module):
             problems.append(f"{name!r} is parametrised: remove its parametrisations first")
         elif hooks:
@@ -167,14 +170,15 @@ def _input_sizes(model: nn.Module, convs: dict[str, _Conv], example_input: Any) 
     trial = _copy(model, sharing=model.parameters())
     twins = dict(trial.named_modules(remove_duplicate=False))
     seen: dict[str, set[tuple[int, ...]]] = {name: set() for name in convs}
+    resized: set[str] = set()
     watch = _FunctionalConvolutions(trial)
     for name in convs:
-        note = partial(_note_size, seen[name], len(convs[name].kernel_size))
+        note = partial(_note_call, name, seen[name], resized)
         twins[name].register_forward_pre_hook(note, with_kwargs=True)
     # heads that only run in training are met in a second pass
     for training in (False, True):
         trial.train(training)
-        with torch.no_grad(), watch:
+        with torch.no_grad(), torch.random.fork_rng(), watch:
             try:
                 trial(*_arguments(example_input))
             except Exception as error:
@@ -184,15 +188,18 @@ def _input_sizes(model: nn.Module, convs: dict[str, _Conv], example_input: Any) 
             break
     problems = [f"{n!r} is never called on the example input, so its input size is unknown" for n, s in seen.items() if not s]
     problems += [f"{n!r} is called at several sizes {sorted(s)}" for n, s in seen.items() if len(s) > 1]
+    problems += [f"{n!r} is called with an output_size, which depends on the input" for n in sorted(resized)]
     problems += [f"a convolution is called as a function in the forward of {where!r}: make it a module" for where in sorted(watch.found)]
     if problems:
         raise ValueError("cannot map the model exactly: " + "; ".join(problems))
     return {convs[name]: size.pop() for name, size in seen.items()}
 
 
-def _note_size(sizes: set[tuple[int, ...]], axes: int, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+def _note_call(name: str, sizes: set[tuple[int, ...]], resized: set[str], conv: _Conv, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
     image: Tensor = inputs[0] if inputs else named["input"]
-    sizes.add(tuple(image.shape[-axes:]))
+    sizes.add(tuple(image.shape[-len(conv.kernel_size) :]))
+    if len(inputs) > 1 or named.get("output_size") is not None:
+        resized.add(name)
 
 
 class _FunctionalConvolutions(TorchDispatchMode):

@@ -219,8 +219,10 @@ class ConvGeometry:
         size, step = self.input_size[axis], self.stride[axis]
         out = np.arange(self.output_size[axis], dtype=np.int64)[:, None]
         tap = np.arange(self.kernel_size[axis], dtype=np.int64)[None, :] * self.dilation[axis]
-        around = np.arange(-halo, halo + 1, dtype=np.int64)
-        before = self.padding[axis][0]
+        before, after = self.padding[axis]
+        # farther than this every pixel is within reach
+        far = min(halo, size + before + after + self.dilation[axis] * self.kernel_size[axis])
+        around = np.arange(-far, far + 1, dtype=np.int64)
         if self.transposed:
             twice = out + before - tap
             live = np.repeat(twice % step == 0, around.size, axis=1)

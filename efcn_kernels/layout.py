@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,25 +14,11 @@ from torch import Tensor
 
 from efcn_kernels import planner
 from efcn_kernels.geometry import ConvGeometry, Ints
+from efcn_kernels.index import Index, fixed, read_only
 from efcn_kernels.validation import block_count, entry_mask, index_array, integer
 
 Bools = npt.NDArray[np.bool_]
 _PREDICATE_PAIRS = 1 << 22
-
-
-class Index(NamedTuple):
-    """A layout's int32 index arrays on one device.
-
-    crow (P+1,), col (nnzb,): CSR over output sites. tcrow (Q+1,), tcol (nnzb,), tblock (nnzb,): for each input site
-    its output sites and block numbers. mask (nnzb, Co, Ci) bool, or None where every block is whole.
-    """
-
-    crow: Tensor
-    col: Tensor
-    tcrow: Tensor
-    tcol: Tensor
-    tblock: Tensor
-    mask: Tensor | None
 
 
 class BlockLayout:
@@ -79,8 +66,8 @@ class BlockLayout:
             raise ValueError(f"local must have one flag per block, ({cols.size},), got {self.local.shape}")
         entries = entry_mask(mask, (cols.size, *self.block))
         twin = planner.transpose(self.in_sites, rows, cols)
-        crow_, col_, tcrow, tcol, tblock = (_fixed(torch.from_numpy(a)) for a in (rows, cols, *twin))
-        self._index = {torch.device("cpu"): Index(crow_, col_, tcrow, tcol, tblock, entries)}
+        crow_, col_, tcrow, tcol, tblock = (fixed(torch.from_numpy(a)) for a in (rows, cols, *twin))
+        self._index = {torch.device("cpu"): Index(crow_, col_, tcrow, tcol, tblock, None if entries is None else fixed(entries))}
 
     @classmethod
     def from_conv(cls, geometry: ConvGeometry, halo: int = 0) -> BlockLayout:
@@ -114,8 +101,8 @@ class BlockLayout:
             local[own.keys()] = True
             crow, col = _dense_pattern(geometry.out_sites, geometry.in_sites)
             return cls._of_geometry(geometry, crow, col, local)
-        if isinstance(support, int) and not isinstance(support, bool):
-            return cls.from_conv(geometry, halo=support)
+        if isinstance(support, Integral) and not isinstance(support, bool):
+            return cls.from_conv(geometry, halo=int(support))
         raise ValueError(f'support must be "local", a halo radius in pixels, "full", a BlockLayout or a function of the geometry, got {support!r}')
 
     @classmethod
@@ -203,12 +190,12 @@ class BlockLayout:
     @property
     def crow(self) -> Ints:
         """(P+1,) where each output site's blocks begin."""
-        return _read_only(self.index(torch.device("cpu")).crow)
+        return read_only(self.index(torch.device("cpu")).crow)
 
     @property
     def col(self) -> Ints:
         """(nnzb,) the input site of each block."""
-        return _read_only(self.index(torch.device("cpu")).col)
+        return read_only(self.index(torch.device("cpu")).col)
 
     @property
     def row(self) -> Ints:
@@ -259,8 +246,8 @@ class BlockLayout:
         found = self._index.get(device)
         if found is None:
             *arrays, mask = self._index[torch.device("cpu")]
-            crow, col, tcrow, tcol, tblock = (_fixed(a.to(device)) for a in arrays if a is not None)
-            found = Index(crow, col, tcrow, tcol, tblock, None if mask is None else mask.to(device))
+            crow, col, tcrow, tcol, tblock = (fixed(a.to(device)) for a in arrays if a is not None)
+            found = Index(crow, col, tcrow, tcol, tblock, None if mask is None else fixed(mask.to(device)))
             self._index[device] = found
         return found
 
@@ -319,17 +306,6 @@ class BlockLayout:
     def __repr__(self) -> str:
         off = f", off-local {int((~self.local).sum())}" if not self.local.all() else ""
         return f"BlockLayout({self.out_sites} x {self.in_sites} sites, block {self.block}, nnzb {self.nnzb}{off}, density {self.density:.3g})"
-
-
-def _read_only(index: Tensor) -> Ints:
-    array: Ints = index.numpy()
-    array.flags.writeable = False
-    return array
-
-
-def _fixed(index: Tensor) -> Tensor:
-    # torch.compile takes the sizes of parameters as constants; of plain tensors it may tie them to a batch of equal size
-    return torch.nn.Parameter(index, requires_grad=False)
 
 
 def _dense_pattern(out_sites: int, in_sites: int) -> tuple[Ints, Ints]:

@@ -1,6 +1,6 @@
 """Train a CNN for a moment, turn it into its eLCN, check that nothing changed, and go on training.
 
-    python examples/relax_a_cnn.py
+python examples/relax_a_cnn.py
 """
 
 import torch

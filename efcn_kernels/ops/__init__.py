@@ -29,7 +29,7 @@ def bsr_linear(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | No
     Raises ValueError for shapes, dtypes or devices that do not fit, RuntimeError where a named backend refuses.
     """
     _check(x, values, layout, bias)
-    if torch.is_autocast_enabled(x.device.type):
+    if _autocasting(x):
         low = torch.get_autocast_dtype(x.device.type)
         x, values, bias = _cast(x, low), _cast(values, low), None if bias is None else _cast(bias, low)
     index = layout.index(x.device)
@@ -69,10 +69,14 @@ def _check(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | None) 
             continue
         if other.device != x.device:
             raise ValueError(f"x and {name} must be on one device, got {x.device} and {other.device}")
-        if other.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        if other.dtype != x.dtype and not _autocasting(x):
             raise ValueError(f"x and {name} must have one dtype, got {x.dtype} and {other.dtype}")
     if not x.dtype.is_floating_point:
         raise ValueError(f"x must be floating point, got {x.dtype}")
+
+
+def _autocasting(x: Tensor) -> bool:
+    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from efcn_kernels.layout import Index
+from efcn_kernels.index import Index
 from efcn_kernels.ops.dispatch import Backend, Problem
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -59,14 +59,17 @@ def fma_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:
+    """y[n, p] = bias[p] + sum over blocks (p, q) of values[block] @ x[n, q]; see csrc/cpu/bsr_linear.cpp."""
     torch.ops.efcn_cpu.bsr_linear(y, x, values.contiguous(), None if bias is None else bias.contiguous(), index.crow, index.col)
 
 
 def bsr_linear_backward_input(gx: Tensor, gy: Tensor, values: Tensor, index: Index) -> None:
+    """gx[n, q] = sum over blocks (p, q) of values[block]^T @ gy[n, p]; see csrc/cpu/bsr_linear_backward_input.cpp."""
     torch.ops.efcn_cpu.bsr_linear_backward_input(gx, gy, values.contiguous(), index.tcrow, index.tcol, index.tblock)
 
 
 def bsr_linear_backward_weight(gvalues: Tensor, gy: Tensor, x: Tensor, index: Index) -> None:
+    """gvalues[block] = sum over n of gy[n, p] outer x[n, q]; see csrc/cpu/bsr_linear_backward_weight.cpp."""
     torch.ops.efcn_cpu.bsr_linear_backward_weight(gvalues, gy, x, index.crow, index.col, index.tcrow, index.tcol, index.tblock)
 
 

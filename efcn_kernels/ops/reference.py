@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from efcn_kernels.layout import Index
+from efcn_kernels.index import Index
 from efcn_kernels.ops.dispatch import Backend, Problem
 
 

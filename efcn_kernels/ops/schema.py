@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from efcn_kernels.layout import Index
+from efcn_kernels.index import Index
 from efcn_kernels.ops.dispatch import Problem, implementation
 from efcn_kernels.ops.memory import empty_like_order
 

@@ -18,8 +18,15 @@ from efcn_kernels.experiment.tables import EXACT
 from efcn_kernels.experiment.training import EpochRecord, run_epoch
 
 FILES = {
-    "results.json", "heatmaps.npz", "curves.png", "relax_time.png", "cost.png", "heatmaps.png",
-    "cnn_epoch_001.pt", "cnn_epoch_002.pt", "cnn_epoch_003.pt",
+    "results.json",
+    "heatmaps.npz",
+    "curves.png",
+    "relax_time.png",
+    "cost.png",
+    "heatmaps.png",
+    "cnn_epoch_001.pt",
+    "cnn_epoch_002.pt",
+    "cnn_epoch_003.pt",
 }
 
 

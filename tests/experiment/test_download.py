@@ -74,9 +74,7 @@ def test_an_interrupted_download_goes_on(
     assert len(load("mnist", tmp_path, partial=True).train_labels) == TRAIN
 
 
-def test_without_a_folder_the_cache_is_used(
-    served: tuple[Path, str], write_idx: Callable[..., object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_the_cache_is_used(served: tuple[Path, str], write_idx: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(served[0])
     _publish(monkeypatch, "mnist", served[1], served[0])
     load("mnist", partial=True)
@@ -96,8 +94,13 @@ def test_a_wrong_checksum_is_refused_and_not_kept(
 
 @pytest.mark.parametrize(("name", "classes", "inside"), [("cifar10", 10, "cifar-10-batches-bin"), ("cifar100", 100, "cifar-100-binary")])
 def test_archives_are_unpacked(
-    tmp_path: Path, served: tuple[Path, str], write_cifar: Callable[..., tuple[np.ndarray, np.ndarray]], monkeypatch: pytest.MonkeyPatch,
-    name: str, classes: int, inside: str,
+    tmp_path: Path,
+    served: tuple[Path, str],
+    write_cifar: Callable[..., tuple[np.ndarray, np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    classes: int,
+    inside: str,
 ) -> None:
     pixels, _ = write_cifar(tmp_path / "made", classes, "binary")
     _pack(served[0] / next(iter(catalog.CATALOG[name].downloads)), tmp_path / "made", inside)

@@ -1,0 +1,209 @@
+"""What one would use instead of this package: the convolution, a dense Linear, unfold + baddbmm, torch's CSR."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from efcn_kernels.bench.step import Ours, Step, gradients
+from efcn_kernels.nn import EFCNLinear
+from efcn_kernels.sharing import tap_blocks
+
+Comparison = dict[str, tuple[Tensor, Tensor, Tensor]]
+
+
+class Convolution:
+    """The CNN's own layer, with shared weights: in NCHW and in channels_last memory order."""
+
+    def __init__(self, ours: Ours) -> None:
+        conv = ours.conv
+        last = copy.deepcopy(conv).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x, gy = (t.to(memory_format=torch.channels_last) for t in (ours.x, ours.gy))
+        self.variants: Mapping[str, Step] = {
+            "NCHW": lambda: gradients(conv, ours.x, ours.gy),
+            "channels_last": lambda: gradients(last, x, gy),
+        }
+
+    @staticmethod
+    def bytes(ours: Ours) -> int:
+        return 2 * _size(ours.x, ours.gy)
+
+    def compare(self, ours: Ours) -> Comparison:
+        y, gx, gweight, gbias = gradients(ours.conv, ours.x, ours.gy)
+        weights = [_shared(ours, a.gvalues) for a in (ours.answers, ours.absolute)]
+        biases = [a.gbias.double().view(-1, ours.case.out_channels).sum(0) for a in (ours.answers, ours.absolute)]
+        return {
+            "y": (y, ours.answers.y, ours.absolute.y),
+            "gx": (gx, ours.answers.gx, ours.absolute.gx),
+            "gweight": (gweight, weights[0], weights[1]),
+            "gbias": (gbias, biases[0], biases[1]),
+        }
+
+
+class DenseLinear:
+    """nn.Linear with the whole matrix, zeros included; it trains them too."""
+
+    def __init__(self, ours: Ours) -> None:
+        layout, case = ours.layer.layout, ours.case
+        (co, ci), groups = layout.block, layout.groups
+        linear = nn.Linear(1, 1).to(ours.x.dtype)
+        weight = torch.zeros(case.out_features, case.in_features, dtype=ours.x.dtype)
+        blocks = weight.view(groups, co, layout.out_sites // groups, groups, ci, layout.in_sites // groups).permute(2, 0, 5, 3, 1, 4)
+        row, col = (torch.from_numpy(a.astype(np.int64)) for a in (layout.row, layout.col))
+        blocks[row // groups, row % groups, col // groups, col % groups] = ours.layer.values.detach()
+        linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(_flat_bias(ours))
+        x, gy = ours.x.flatten(1), ours.gy.flatten(1)
+        self._step: Callable[[], tuple[Tensor, ...]] = lambda: gradients(linear, x, gy)
+        self.variants: Mapping[str, Step] = {"": self._step}
+
+    @staticmethod
+    def bytes(ours: Ours) -> int:
+        # the weight, its gradient, and the indices with which the weight is filled
+        weight = ours.case.out_features * ours.case.in_features * ours.x.element_size()
+        return 2 * weight + 2 * _size(ours.x, ours.gy)
+
+    def compare(self, ours: Ours) -> Comparison:
+        y, gx, gweight, gbias = self._step()
+        return _in_our_form(ours, y, gx, EFCNLinear.from_dense(gweight, ours.layer.layout).values.detach(), gbias)
+
+
+class Unfold:
+    """F.unfold, then one matrix product per output site: how locally connected layers are usually written."""
+
+    def __init__(self, ours: Ours) -> None:
+        case, geometry = ours.case, ours.case.geometry
+        groups, sites = case.groups, ours.gy[0, 0].numel()
+        self._where = tap_blocks(geometry, ours.layer.layout)
+        self._taps = geometry.num_taps
+        co, ci = geometry.block
+        kernels = ours.x.new_zeros(sites, groups, self._taps, co, ci)
+        kernels[self._where.out, self._where.group, self._where.tap] = ours.layer.values.detach()[self._where.block]
+        # (site and group, channel and tap, Co), the order of F.unfold's columns
+        weight = kernels.permute(0, 1, 4, 2, 3).reshape(sites * groups, ci * self._taps, co).contiguous().requires_grad_()
+        assert ours.layer.bias is not None
+        bias = ours.layer.bias.detach().unsqueeze(1).clone().requires_grad_()
+
+        def forward(x: Tensor) -> Tensor:
+            columns = F.unfold(x, case.kernel, case.dilation, case.padding, case.stride)
+            grouped = columns.view(x.size(0), groups, ci * self._taps, sites).permute(3, 1, 0, 2).flatten(0, 1)
+            y = torch.baddbmm(bias, grouped, weight)
+            return y.view(sites, groups, x.size(0), co).permute(2, 1, 3, 0).reshape(ours.gy.shape)
+
+        self._step: Callable[[], tuple[Tensor, ...]] = lambda: _through(forward, ours.x, (weight, bias), ours.gy)
+        self.variants: Mapping[str, Step] = {"": self._step}
+
+    @staticmethod
+    def bytes(ours: Ours) -> int:
+        # the columns, their transposed copy, and the gradients of both
+        taps = ours.case.geometry.num_taps
+        columns = ours.x.size(0) * ours.case.in_channels * taps * ours.gy[0, 0].numel() * ours.x.element_size()
+        return 4 * columns + 4 * _size(ours.layer.values)
+
+    def compare(self, ours: Ours) -> Comparison:
+        y, gx, gweight, gbias = self._step()
+        co, ci = ours.case.geometry.block
+        by_tap = gweight.view(-1, ours.case.groups, ci, self._taps, co)
+        gvalues = torch.empty_like(ours.answers.gvalues)
+        gvalues[self._where.block] = by_tap[self._where.out, self._where.group, :, self._where.tap].transpose(1, 2)
+        return _in_our_form(ours, y, gx, gvalues, gbias.squeeze(1), flat_bias=False)
+
+
+class Csr:
+    """torch.sparse_csr with the backward that torch does not have for it written by hand."""
+
+    def __init__(self, ours: Ours) -> None:
+        self._positions = _entries(ours)
+        order = torch.argsort(self._positions)
+        self._order = order
+        entries = self._positions[order]
+        shape = (ours.case.out_features, ours.case.in_features)
+        row, col = entries // shape[1], entries % shape[1]
+        values = ours.layer.values.detach().flatten()[order]
+        turned = torch.argsort(col * shape[0] + row)
+        with warnings.catch_warnings():
+            # torch announces that its CSR tensors are in beta
+            warnings.simplefilter("ignore")
+            weight = _csr(row, col, values, shape)
+            transposed = _csr(col[turned], row[turned], values[turned], shape[::-1])
+        x, gy, bias = ours.x.flatten(1), ours.gy.flatten(1), _flat_bias(ours)
+
+        def step() -> tuple[Tensor, ...]:
+            y = torch.addmm(bias.unsqueeze(1), weight, x.T).T
+            gx = (transposed @ gy.T).T
+            gweight = torch.sparse.sampled_addmm(weight, gy.T, x, beta=0.0)
+            return y, gx, gweight.values(), gy.sum(0)
+
+        self._step = step
+        self.variants: Mapping[str, Step] = {"": step}
+
+    @staticmethod
+    def bytes(ours: Ours) -> int:
+        # values and int32 columns of the weight, its transpose and its gradient, and int64 sorting space
+        return ours.layer.layout.nnz * (3 * (ours.x.element_size() + 4) + 6 * 8)
+
+    def compare(self, ours: Ours) -> Comparison:
+        y, gx, gweight, gbias = self._step()
+        gvalues = torch.empty_like(ours.answers.gvalues)
+        gvalues.view(-1)[self._order] = gweight
+        return _in_our_form(ours, y, gx, gvalues, gbias)
+
+
+COMPETITORS: dict[str, Any] = {"conv": Convolution, "linear": DenseLinear, "unfold": Unfold, "csr": Csr}
+
+
+def _csr(row: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    counts = torch.bincount(row, minlength=shape[0])
+    crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return torch.sparse_csr_tensor(crow.int(), col.int(), values, shape, check_invariants=False)
+
+
+def _entries(ours: Ours) -> Tensor:
+    """(nnz,) int64: the flat position of each entry of `values` in the dense matrix."""
+    layout, case = ours.layer.layout, ours.case
+    (co, ci), groups = layout.block, layout.groups
+    row, col = (torch.from_numpy(a.astype(np.int64)).view(-1, 1, 1) for a in (layout.row, layout.col))
+    out_channel = row % groups * co + torch.arange(co).view(1, -1, 1)
+    in_channel = col % groups * ci + torch.arange(ci).view(1, 1, -1)
+    out_feature = out_channel * (layout.out_sites // groups) + row // groups
+    return (out_feature * case.in_features + in_channel * (layout.in_sites // groups) + col // groups).flatten()
+
+
+def _through(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: tuple[Tensor, ...], gy: Tensor) -> tuple[Tensor, ...]:
+    leaf = x.detach().requires_grad_()
+    y = forward(leaf)
+    return (y.detach(), *torch.autograd.grad(y, (leaf, *parameters), gy))
+
+
+def _in_our_form(ours: Ours, y: Tensor, gx: Tensor, gvalues: Tensor, gbias: Tensor, *, flat_bias: bool = True) -> Comparison:
+    if flat_bias:
+        groups = ours.case.groups
+        gbias = gbias.view(groups, ours.layer.layout.block[0], -1).permute(2, 0, 1).flatten(0, 1)
+    given = (y.reshape(ours.gy.shape), gx.reshape(ours.x.shape), gvalues, gbias)
+    return dict(zip(ours.answers._fields, zip(given, ours.answers, ours.absolute)))
+
+
+def _shared(ours: Ours, gvalues: Tensor) -> Tensor:
+    """The gradient of the shared weight, float64, from that of the blocks: a sum over sites for each tap."""
+    case, geometry = ours.case, ours.case.geometry
+    where = tap_blocks(geometry, ours.layer.layout)
+    total = torch.zeros(case.groups * geometry.num_taps, *geometry.block, dtype=torch.float64)
+    total.index_add_(0, where.group * geometry.num_taps + where.tap, gvalues[where.block].double())
+    by_tap = total.view(case.groups, geometry.num_taps, *geometry.block).permute(0, 2, 3, 1)
+    return by_tap.reshape(case.out_channels, geometry.block[1], case.kernel, case.kernel)
+
+
+def _flat_bias(ours: Ours) -> Tensor:
+    """(out_features,) in the order of a flattened image."""
+    assert ours.layer.bias is not None
+    return ours.layer.bias.detach().reshape(-1, ours.case.out_channels).T.flatten()
+
+
+def _size(*tensors: Tensor) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

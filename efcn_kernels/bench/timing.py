@@ -1,0 +1,68 @@
+"""Rounds of steps side by side: whatever else the machine does, it does to all of them alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median, quantiles
+from time import perf_counter
+
+# a call shorter than this is repeated within its round: perf_counter and the first touch of caches cost some microseconds
+SHORTEST_S = 0.005
+FEWEST_ROUNDS = 3
+
+
+def seconds(step: Callable[[], object]) -> float:
+    """One call, in seconds."""
+    start = perf_counter()
+    step()
+    return perf_counter() - start
+
+
+def interleave(
+    steps: Mapping[str, Callable[[], object]], rounds: int, limit_s: float, advance: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """Milliseconds of one call of each step, in up to `rounds` rounds over all of them, after a warm-up call each.
+
+    A step that has used its equal share of `limit_s` drops out, but not before 3 rounds. The garbage collector rests
+    meanwhile. `advance` is called after each round.
+    """
+    measured: dict[str, list[float]] = {name: [] for name in steps}
+    spent = dict.fromkeys(steps, 0.0)
+    with resting_collector():
+        calls = {name: max(1, math.ceil(SHORTEST_S / max(seconds(step), 1e-9))) for name, step in steps.items()}
+        for turn in range(rounds):
+            for name, step in steps.items():
+                if turn >= FEWEST_ROUNDS and spent[name] > limit_s / len(steps):
+                    continue
+                start = perf_counter()
+                for _ in range(calls[name]):
+                    step()
+                taken = perf_counter() - start
+                spent[name] += taken
+                measured[name].append(1e3 * taken / calls[name])
+            advance()
+    return measured
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """(lower quartile, median, upper quartile)."""
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    lower, _, upper = quantiles(values, n=4, method="inclusive")
+    return lower, median(values), upper
+
+
+@contextmanager
+def resting_collector() -> Iterator[None]:
+    """Collect garbage now and not again until the end."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,58 @@
+"""What every test shares: seeds, the engines (backend x instruction set) and how many random examples are drawn."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from efcn_kernels.ops import cpu
+
+from .oracle import Engine
+
+# thorough: HYPOTHESIS_PROFILE=thorough pytest tests
+_base = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.register_profile("fast", _base, derandomize=True)
+settings.register_profile("thorough", _base)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+# thousands of tiny problems: waking a second thread for each costs ten times what it computes; tests of threads set their own number
+torch.set_num_threads(1)
+
+ENGINES = ["reference", *(f"cpu-{isa}" for isa in cpu.isas())]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Each backend that is there, the C++ one under each instruction set that this machine runs."""
+    name, _, isa = str(request.param).partition("-")
+    if not isa:
+        yield Engine(name, None)
+        return
+    with cpu.forced_isa(isa):
+        yield Engine(name, isa)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(20261)
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Uninitialised memory is NaN: an output element that nobody writes shows."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty_strided((2, 3), (1, 2)).isnan().all(), "torch no longer fills uninitialised memory in deterministic mode"
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Whatever number of threads a test sets, the one before comes back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,246 @@
+"""The shape of the package: import order, what it needs to be imported, public names, sizes and docstrings."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+import efcn_kernels
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "efcn_kernels"
+MODULES = sorted(p for p in PACKAGE.rglob("*.py"))
+
+# imports only go left; modules of one group may not import each other, files of one package may
+ORDER = [
+    {"validation", "tolerance"},
+    {"planner", "index"},
+    {"geometry"},
+    {"layout"},
+    {"ops"},
+    {"sharing"},
+    {"blocksparse"},
+    {"nn"},
+    {"embedding"},
+    {"relaxation", "analysis"},
+    {"experiment", "verify", "bench"},
+    {"cli"},
+    {"__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+
+def part_of(path: Path) -> str:
+    """The top-level module or package that a file belongs to; "" for the root."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imports_of(path: Path) -> list[tuple[str, str]]:
+    """(module below efcn_kernels or "", imported name or "") of every import statement, nested ones too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(a.name.removeprefix("efcn_kernels").lstrip("."), "") for a in node.names if a.name.split(".")[0] == "efcn_kernels"]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                above = path.relative_to(ROOT).with_suffix("").parts[: -node.level] if path.is_relative_to(ROOT) else ()
+                module = ".".join((*above, *([module] if module else [])))
+            if module.split(".")[0] == "efcn_kernels":
+                found += [(module.removeprefix("efcn_kernels").lstrip("."), a.name) for a in node.names]
+    return found
+
+
+def test_every_part_has_its_place() -> None:
+    unplaced = {part_of(p) for p in MODULES} - set(RANK) - {""}
+    assert not unplaced, f"put {sorted(unplaced)} into ORDER"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_only_go_left(path: Path) -> None:
+    own = part_of(path)
+    if own == "":
+        return
+    for module, name in imports_of(path):
+        target = module.split(".")[0] or name
+        if target == "__version__":
+            continue
+        if target not in RANK:
+            assert own in ("experiment", "cli", "__main__", "bench", "verify"), f"{path.name} imports {name!r} from the package's root"
+            continue
+        assert target == own or RANK[target] < RANK[own], f"{own} must not import {target}"
+
+
+def test_the_check_of_the_order_can_fail(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(
+        "def f():\n    from efcn_kernels.nn import EFCNLinear\nimport efcn_kernels.cli\nfrom efcn_kernels import layout, torch\nimport os\n"
+    )
+    assert sorted(imports_of(file)) == [("", "layout"), ("", "torch"), ("cli", ""), ("nn", "EFCNLinear")]
+
+
+def test_kernels_know_no_cnn_and_layers_no_kernels() -> None:
+    for path in MODULES:
+        targets = {module for module, _ in imports_of(path)}
+        if part_of(path) == "ops":
+            assert not targets & {"geometry", "sharing", "nn", "blocksparse"}, path.name
+        if part_of(path) in ("sharing", "blocksparse", "nn", "embedding"):
+            assert not [t for t in targets if t.startswith("ops.")], f"{path.name} reaches into a backend"
+
+
+PUBLIC: dict[str, list[str]] = {
+    "EFCNLinear": ["from_conv", "from_linear", "from_dense", "to_dense", "to_bsr"],
+    "LocallyConnected1d": ["from_conv", "to_conv", "from_lc", "to_lc"],
+    "LocallyConnected2d": ["from_conv", "to_conv", "from_lc", "to_lc"],
+    "LocallyConnected3d": ["from_conv", "to_conv", "from_lc", "to_lc"],
+    "BlockLayout": ["from_conv", "from_mask", "from_block_mask", "from_predicate", "full", "density", "nnz", "to_bsr_indices"],
+    "ConvGeometry": ["of", "make", "output_size"],
+    "cnn_to_efcn": [],
+    "efcn_to_cnn": [],
+    "verify_equivalence": [],
+    "bsr_linear": [],
+    "batch_last": [],
+    "build_info": [],
+}
+
+
+def test_public_names() -> None:
+    assert set(efcn_kernels.__all__) >= set(PUBLIC)
+    for name in efcn_kernels.__all__:
+        assert hasattr(efcn_kernels, name)
+    for name, members in PUBLIC.items():
+        thing = getattr(efcn_kernels, name)
+        known = {*dir(thing), *getattr(thing, "__dataclass_fields__", {})}
+        assert not set(members) - known, name
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (efcn_kernels.EFCNLinear, ["in_features", "out_features", "layout", "bias", "device", "dtype"]),
+        (efcn_kernels.EFCNLinear.from_conv, ["conv", "input_size", "support"]),
+        (efcn_kernels.EFCNLinear.from_linear, ["linear", "layout"]),
+        (efcn_kernels.EFCNLinear.from_dense, ["weight", "layout"]),
+        (
+            efcn_kernels.LocallyConnected2d,
+            ["in_channels", "out_channels", "input_size", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode"],
+        ),
+        (efcn_kernels.LocallyConnected2d.from_conv, ["conv", "input_size"]),
+        (efcn_kernels.cnn_to_efcn, ["model", "example_input", "support"]),
+        (efcn_kernels.efcn_to_cnn, ["model"]),
+        (efcn_kernels.verify_equivalence, ["cnn", "efcn", "x"]),
+        (efcn_kernels.BlockLayout.from_conv, ["geometry", "halo"]),
+        (efcn_kernels.BlockLayout.from_mask, ["mask", "block"]),
+        (efcn_kernels.BlockLayout.from_block_mask, ["mask", "block"]),
+        (efcn_kernels.BlockLayout.from_predicate, ["fn"]),
+        (efcn_kernels.bsr_linear, ["x", "values", "layout", "bias", "backend"]),
+        (efcn_kernels.batch_last, ["x"]),
+    ],
+)
+def test_signatures(function: Any, parameters: list[str]) -> None:
+    """The names that users write; more parameters may follow them."""
+    assert list(inspect.signature(function).parameters)[: len(parameters)] == parameters
+
+
+def run(code: str, path: Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("EFCN_")} | {"PYTHONPATH": str(path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, cwd=path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+WITHOUT = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"triton", "scipy", "matplotlib", "hypothesis", "pytest", "safetensors"}:
+            raise ModuleNotFoundError(f"{name} is hidden")
+
+sys.meta_path.insert(0, Blocked())
+import torch
+import efcn_kernels as e
+
+conv, x = torch.nn.Conv2d(2, 3, 3, padding=1), torch.randn(2, 2, 5, 5)
+torch.testing.assert_close(e.LocallyConnected2d.from_conv(conv, 5)(x), conv(x))
+info = e.build_info()
+print(e.__file__.startswith(sys.argv[1]) if len(sys.argv) > 1 else e.__file__)
+print(info["backends"]["cpu"])
+print(info["backends"]["reference"], info["isa"], info["isas"])
+print(info["planner"])
+try:
+    e.bsr_linear(x.flatten(2), torch.zeros(1, 1, 25), e.BlockLayout.full(1, 2, (1, 25)), backend="cpu")
+except (RuntimeError, ValueError) as error:
+    print(type(error).__name__)
+"""
+
+
+def copied(to: Path) -> Path:
+    """The package without its compiled parts."""
+    shutil.copytree(PACKAGE, to / "efcn_kernels", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    return to
+
+
+def test_without_compiled_parts(tmp_path: Path) -> None:
+    file, cpu, rest, planner = run(WITHOUT, copied(tmp_path)).splitlines()[:4]
+    assert file.startswith(str(tmp_path))
+    assert "not built" in cpu
+    assert rest == "available None []"
+    assert "missing" in planner
+
+
+def test_with_broken_compiled_parts(tmp_path: Path) -> None:
+    """A library of another machine or a truncated file falls through with its reason."""
+    copied(tmp_path)
+    for name in ("_cpu", "_planner"):
+        suffix = "so" if name == "_cpu" else f"cpython-{sys.version_info.major}{sys.version_info.minor}-{os.uname().machine}-linux-gnu.so"
+        (tmp_path / "efcn_kernels" / f"{name}.{suffix}").write_bytes(b"no library at all")
+    _, cpu, rest, planner = run(WITHOUT, tmp_path).splitlines()[:4]
+    assert "does not load" in cpu
+    assert rest.startswith("available None")
+    assert "missing" in planner
+
+
+def test_importing_is_quiet_and_light() -> None:
+    """Nothing is printed; neither plots, nor data sets, nor the compiler of torch.compile come along."""
+    code = "import torch, sys; before = set(sys.modules); import efcn_kernels; print(sorted(m for m in set(sys.modules) - before))"
+    extra = ast.literal_eval(run(code, ROOT))
+    heavy = ("matplotlib", "triton", "torch._inductor", "torchvision", "pytest", "scipy", "PIL", "efcn_kernels.experiment", "efcn_kernels.cli")
+    assert not [m for m in extra if m.startswith(heavy)]
+
+
+def sources() -> list[Path]:
+    kinds = ("*.py", "*.cpp", "*.h", "*.cu", "*.cuh")
+    folders = [PACKAGE, ROOT / "tests", ROOT / "csrc", ROOT / "benchmarks", ROOT / "examples"]
+    return sorted(p for folder in folders if folder.is_dir() for kind in kinds for p in folder.rglob(kind))
+
+
+def test_files_are_small() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in sources() if (n := len(p.read_text().splitlines())) > 350}
+    assert not long
+    assert median(len(p.read_text().splitlines()) for p in MODULES) < 150
+
+
+def undocumented(path: Path) -> list[str]:
+    """The module, public classes and public functions without a docstring."""
+    tree = ast.parse(path.read_text())
+    missing = [] if ast.get_docstring(tree) or not tree.body else ["the module"]
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return missing + [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_things_have_docstrings(path: Path) -> None:
+    assert not undocumented(path)

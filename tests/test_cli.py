@@ -1,0 +1,186 @@
+"""The command line: happy paths, exit codes, and errors of one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from efcn_kernels import __version__, cli, tolerance
+from efcn_kernels.experiment import demo as demo_module
+from efcn_kernels.ops import dispatch
+
+SMALL_BENCH = ["bench", "skinny.conv3", "--batch", "4", "--rounds", "3", "--limit", "1"]
+
+
+def efcn(*words: str) -> Result:
+    return CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+def refused(result: Result, *parts: str) -> None:
+    """Code 2, one line on stderr with these parts, nothing on stdout."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("efcn: ")
+    assert all(part in result.stderr for part in parts), result.stderr
+
+
+def test_version() -> None:
+    assert efcn("--version").stdout == f"efcn_kernels {__version__}\n"
+
+
+def test_info_says_what_is_there_and_why_not() -> None:
+    result = efcn("info")
+    assert result.exit_code == 0
+    assert all(word in result.stdout for word in ("backend cpu", "backend reference", "planner", torch.__version__))
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_no_command_shows_help() -> None:
+    assert "verify" in efcn().output
+    assert "Usage" in efcn("--help").stdout
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_verify(backend: str) -> None:
+    result = efcn("verify", "--backend", backend, "--geometry", "masked 8->12 k3", "--geometry", "1->1 k3")
+    assert result.exit_code == 0, result.output
+    assert "all right" in result.stdout
+    assert "double backward" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("op", "name"),
+    [("bsr_linear", "forward"), ("bsr_linear_backward_input", "grad-input"), ("bsr_linear_backward_weight", "grad-weight")],
+)
+def test_verify_finds_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch, op: str, name: str) -> None:
+    right = dispatch.get("reference")
+
+    def wrong(out: torch.Tensor, *rest: Any) -> None:
+        getattr(right, op)(out, *rest)
+        if out.numel():
+            out[tuple(size - 1 for size in out.shape)] += 0.1 * float(out.abs().max()) + 0.1
+
+    changed: dict[str, Any] = {op: wrong}
+    broken = replace(right, **changed)
+    monkeypatch.setattr(dispatch, "get", lambda _: broken)
+    result = efcn("verify", "--backend", "reference", "--geometry", "1->1 k3")
+    assert result.exit_code == 1
+    assert f"wrong: {name}" in result.stdout
+    assert re.search(r"\d wrong;", result.stdout)
+
+
+def test_verify_reports_a_kernel_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(*_: Any) -> None:
+        raise RuntimeError("out of order")
+
+    broken = replace(dispatch.get("reference"), bsr_linear=raising)
+    monkeypatch.setattr(dispatch, "get", lambda _: broken)
+    result = efcn("verify", "--backend", "reference", "--geometry", "1->1 k3")
+    assert result.exit_code == 1
+    assert "RuntimeError: out of order" in result.stdout
+
+
+def test_bench_prints_and_writes(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    result = efcn(*SMALL_BENCH, "--contiguous", "--json", str(path))
+    assert result.exit_code == 0, result.output
+    assert all(word in result.stdout for word in ("skinny.conv3", "ours, contiguous", "conv, ", "linear", "unfold", "csr"))
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert json.loads(path.read_text())["settings"]["batch"] == 4
+
+
+def test_bench_lists_layers() -> None:
+    result = efcn("bench", "--list")
+    assert "alexnet.conv1" in result.stdout
+    assert "64->192 k5 p2 @8x8" in result.stdout
+
+
+def test_bench_options_take_commas_and_none() -> None:
+    result = efcn("bench", "--layers", "skinny.conv3,odd", *SMALL_BENCH[2:], "--against", "none")
+    assert result.exit_code == 0, result.output
+    assert "these layers together" in result.stdout
+    assert "conv, " not in result.stdout
+
+
+def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tolerance, "disagreement", lambda *_: 7.0)
+    result = efcn(*SMALL_BENCH)
+    assert result.exit_code == 1
+    assert result.stderr == "efcn: skinny.conv3: y of conv and ours are 7 times as far apart as rounding explains\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["nope"], ["'nope'"]),
+        (["verify", "--frob"], ["--frob"]),
+        (["verify", "--isa", "sse9"], ["sse9"]),
+        (["verify", "--backend", "gpu"], ["auto, cpu, reference", "'gpu'"]),
+        (["verify", "--geometry", "x"], ["'x'", "32->32 k3"]),
+        (["bench", "nope"], ["'nope'", "alexnet"]),
+        (["bench", "--dtype", "int8"], ["float32", "'int8'"]),
+        (["bench", "--batch", "0"], ["--batch"]),
+        (["bench", "--against", "tf"], ["conv, linear, unfold, csr", "'tf'"]),
+        (["demo", "--data", "imagenet"], ["cifar10", "'imagenet'"]),
+        (["demo", "--epochs", "0"], ["--epochs"]),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], parts: list[str]) -> None:
+    refused(efcn(*words), *parts)
+
+
+def test_json_that_cannot_be_written_is_refused_before_timing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused(efcn(*SMALL_BENCH, "--json", str(tmp_path / "file" / "x.json")), "cannot write")
+    refused(efcn(*SMALL_BENCH, "--json", str(tmp_path)), "it is a folder")
+
+
+def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(demo_module, "run_demo", lambda out, **options: given.update(out=out, **options))
+    result = efcn("demo", "--out", str(tmp_path), "--data", "mnist", "--epochs", "3", "--seed", "5", "--quick")
+    assert result.exit_code == 0, result.output
+    del given["console"]
+    assert given == {"out": tmp_path, "data": "mnist", "data_dir": None, "epochs": 3, "seed": 5, "quick": True}
+
+
+def test_demo_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused(efcn("demo", "--out", str(tmp_path / "file" / "x")), "cannot write")
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_module, "run_demo", interrupted)
+    result = efcn("demo")
+    assert result.exit_code == 130
+    assert result.stderr == "efcn: interrupted\n"
+
+
+def test_as_a_process() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "efcn_kernels", "bench", "nope"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("efcn: no layer is named 'nope'")
+    assert "Traceback" not in run.stderr

@@ -169,7 +169,8 @@ class Blocked:
         if name.split(".")[0] in {"triton", "scipy", "matplotlib", "hypothesis", "pytest", "safetensors"}:
             raise ModuleNotFoundError(f"{name} is hidden")
 
-sys.meta_path.insert(0, Blocked())
+# an editable install would find the parts that this copy lacks
+sys.meta_path = [Blocked(), *(f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__editable__"))]
 import torch
 import efcn_kernels as e
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels.layout import BlockLayout
-from efcn_kernels.ops import batch_last, bsr_linear
+from efcn_kernels.ops import batch_last, bsr_linear, prefer_large_pages
 from efcn_kernels.validation import entry_mask
 
 Self = TypeVar("Self", bound="BlockSparse")
@@ -35,8 +35,10 @@ class BlockSparse(nn.Module):
         """Allocate the parameters, uninitialised."""
         self._set_layout(layout)
         where = {"device": device, "dtype": dtype}
-        self.values = nn.Parameter(torch.empty(self.local_layout.nnzb, *layout.block, **where))
-        off = None if self.off_layout is None else nn.Parameter(torch.empty(self.off_layout.nnzb, *layout.block, **where))
+        self.values = nn.Parameter(prefer_large_pages(torch.empty(self.local_layout.nnzb, *layout.block, **where)))
+        off = None
+        if self.off_layout is not None:
+            off = nn.Parameter(prefer_large_pages(torch.empty(self.off_layout.nnzb, *layout.block, **where)))
         self.register_parameter("off_values", off)
         self.register_parameter("bias", nn.Parameter(torch.empty(layout.out_sites, layout.block[0], **where)) if bias else None)
 

@@ -23,9 +23,10 @@ bool outer_wins(const Problem& p, int64_t lanes) {
 void bsr_linear_backward_weight(const Problem& p) {
   const int64_t numel = p.blocks * p.out_channels * p.in_channels;
   if (numel == 0) return;
+  const size_t bytes = static_cast<size_t>(numel * storage_bytes(p.dtype));
+  prefer_large_pages(p.values, bytes);
   if (p.batch == 0) {
-    const int64_t bytes = is_converted(p.dtype) ? 2 : compute_bytes(p.dtype);
-    std::memset(p.values, 0, static_cast<size_t>(numel * bytes));
+    std::memset(p.values, 0, bytes);
     return;
   }
   const KernelTable& table = kernels();

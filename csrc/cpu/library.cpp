@@ -24,6 +24,11 @@ void backward_weight(Tensor gvalues, Tensor gy, Tensor x, Tensor crow, Tensor co
       check({"bsr_linear_backward_weight", "x", &x, "gy", &gy, "gvalues", &gvalues, nullptr, &crow, &col, &tcrow, &tcol, &tblock}));
 }
 
+void prefer_large_pages_of(Tensor t) {
+  const int64_t bytes = t.scalar_type() == ScalarType::Double ? 8 : t.scalar_type() == ScalarType::Float ? 4 : 2;
+  prefer_large_pages(t.data_ptr(), static_cast<size_t>(t.numel() * bytes));
+}
+
 std::string isa() { return kernels().name; }
 
 std::string isas() { return available_isas(); }
@@ -41,6 +46,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
   m.def(
       "bsr_linear_backward_weight(Tensor(a!) gvalues, Tensor gy, Tensor x, Tensor crow, Tensor col, "
       "Tensor tcrow, Tensor tcol, Tensor tblock) -> ()");
+  m.def("prefer_large_pages(Tensor(a!) t) -> ()");
   m.def("isa() -> str");
   m.def("isas() -> str");
   m.def("set_isa(str name) -> ()");
@@ -48,6 +54,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CPU, m) {
+  m.impl("prefer_large_pages", TORCH_BOX(&efcn::prefer_large_pages_of));
   m.impl("bsr_linear", TORCH_BOX(&efcn::forward));
   m.impl("bsr_linear_backward_input", TORCH_BOX(&efcn::backward_input));
   m.impl("bsr_linear_backward_weight", TORCH_BOX(&efcn::backward_weight));

@@ -35,5 +35,6 @@ class Rows {
 inline bool is_double(Dtype dtype) { return dtype == Dtype::f64; }
 inline int64_t compute_bytes(Dtype dtype) { return is_double(dtype) ? 8 : 4; }
 inline bool is_converted(Dtype dtype) { return dtype == Dtype::bf16 || dtype == Dtype::f16; }
+inline int64_t storage_bytes(Dtype dtype) { return is_converted(dtype) ? 2 : compute_bytes(dtype); }
 
 }  // namespace efcn

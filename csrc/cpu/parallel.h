@@ -17,11 +17,16 @@ struct FreeMemory {
 };
 using Memory = std::unique_ptr<void, FreeMemory>;
 
+// asks the system to back memory that nobody has touched yet by large pages: without, the page faults of a fresh output and the misses of
+// its many small pages cost a third of the time (64->64 k3 @32, N = 250, one thread: 88 / 84 / 94 GFLOP/s without, 113 / 110 / 128 with)
+void prefer_large_pages(void* begin, size_t bytes);
+
 // uninitialised, on a cache line boundary
 inline Memory allocate(size_t bytes) {
   const size_t line = 64;
   void* p = std::aligned_alloc(line, (bytes + line - 1) / line * line + line);
   if (!p) throw std::bad_alloc();
+  prefer_large_pages(p, bytes);
   return Memory(p);
 }
 

@@ -109,7 +109,8 @@ void product_task(const ProductJob& job, int64_t task, void* memory) {
   const int64_t row1 = row_cut < job.rows ? row_cut : job.rows;
   const int64_t my_bands = divide_up(row1 - row0, tile_rows);
 
-  const int64_t whole = job.batch / L, tail = job.batch % L, vectors = whole + (tail != 0);
+  const int64_t vectors = divide_up(job.batch, L);
+  const int over = static_cast<int>(vectors * L - job.batch);
   const int64_t vector1 = part_start(vectors, job.batch_parts, batch_part + 1);
   const int64_t first = job.pattern.start[site];
   const int64_t steps = (job.pattern.start[site + 1] - first) * job.depth;
@@ -129,7 +130,6 @@ void product_task(const ProductJob& job, int64_t task, void* memory) {
   int64_t vector0 = part_start(vectors, job.batch_parts, batch_part);
   for (; vector0 < vector1; vector0 += batch_block / L) {
     const int64_t end = vector0 + batch_block / L < vector1 ? vector0 + batch_block / L : vector1;
-    const int64_t end_whole = end < whole ? end : whole;
     int64_t k0 = 0;
     do {
       const int64_t k1 = k0 + depth_block < steps ? k0 + depth_block : steps;
@@ -155,14 +155,7 @@ void product_task(const ProductJob& job, int64_t task, void* memory) {
         const auto ahead = [&](int64_t i, int64_t parts) {
           if (next_rows > 0) prefetch_band<S>(job, a, tile.segment_count, scratch.segments, next, next_rows, i, parts);
         };
-        if (end_whole > vector0) run_band(tile, rows, end_whole - vector0, vector0 * L, L, ahead);
-        if (end > whole) {
-          // the last lanes are reached by a vector that ends with the batch; those it shares with its neighbour are not stored
-          tile.offset = job.batch - L;
-          tile.low = L - static_cast<int>(tail);
-          tile.high = L;
-          choose_tile<T>(rows, 1)(tile);
-        }
+        run_band(tile, rows, end - vector0, vector0 * L, L, end == vectors ? over : 0, ahead);
       }
       k0 = k1;
     } while (k0 < steps);

@@ -34,7 +34,7 @@ struct Tile {
   int64_t c_row;
   // start values of the rows; null: go on from what c holds
   const T* init;
-  // lanes [low, high) of the last vector are loaded from and stored to c
+  // stored to c: lanes from low of the first vector to high of the last
   int low, high;
 };
 
@@ -45,17 +45,17 @@ void run_tile(const Tile<T>& t) {
   constexpr int L = lanes<T>;
   Vec<T> acc[R][V];
   T* const c = t.c + t.offset;
-  const bool whole = t.low == 0 && t.high == L;
+  const bool all_first = t.low == 0, all_last = t.high == L;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
       if (t.init) {
         acc[r][v] = broadcast(t.init[r]);
-      } else if (v < V - 1 || whole) {
+      } else if (v < V - 1 || all_last) {
         acc[r][v] = load(c + r * t.c_row + v * L);
       } else {
-        acc[r][v] = load_some(c + r * t.c_row + v * L, t.low, t.high);
+        acc[r][v] = load_some(c + r * t.c_row + v * L, 0, t.high);
       }
     }
   }
@@ -86,11 +86,13 @@ void run_tile(const Tile<T>& t) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < V - 1; ++v) store(c + r * t.c_row + v * L, acc[r][v]);
-    if (whole) {
-      store(c + r * t.c_row + (V - 1) * L, acc[r][V - 1]);
-    } else {
-      store_some(c + r * t.c_row + (V - 1) * L, acc[r][V - 1], t.low, t.high);
+    for (int v = 0; v < V; ++v) {
+      T* to = c + r * t.c_row + v * L;
+      if ((v > 0 || all_first) && (v < V - 1 || all_last)) {
+        store(to, acc[r][v]);
+      } else {
+        store_some(to, acc[r][v], v == 0 ? t.low : 0, v == V - 1 ? t.high : L);
+      }
     }
   }
 }
@@ -132,17 +134,21 @@ EFCN_INLINE TileFn<T> choose_tile(int rows, int vectors) {
   return choose_vectors<T, 1>(vectors);
 }
 
-// one band of rows over `vectors` whole vectors in tiles of nearly equal width; the last vector keeps lanes [0, high);
-// before(i, tiles) runs before tile i
+// one band of rows over `vectors` vectors from lane `first`, in tiles of nearly equal width; before(i, tiles) runs before tile i.
+// Lanes beyond the last are met in one of two ways: `high` cuts the last vector, for rows that are padded; `over` lanes too many make the
+// last tile start earlier and not store what its neighbour has computed, for rows that are not
 template <class T, class Before>
-EFCN_INLINE void run_band(Tile<T>& t, int rows, int64_t vectors, int64_t first, int high, const Before& before) {
-  const int64_t tiles = divide_up(vectors, tile_vectors(rows));
+EFCN_INLINE void run_band(Tile<T>& t, int rows, int64_t vectors, int64_t first, int high, int over, const Before& before) {
+  int64_t tiles = divide_up(vectors, tile_vectors(rows));
+  // a row shorter than its tile: vectors one by one
+  if (first + part_start(vectors, tiles, tiles - 1) * lanes<T> < over) tiles = vectors;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t from = part_start(vectors, tiles, i), to = part_start(vectors, tiles, i + 1);
+    const bool last = i + 1 == tiles;
     before(i, tiles);
-    t.offset = first + from * lanes<T>;
-    t.low = 0;
-    t.high = i + 1 == tiles ? high : lanes<T>;
+    t.low = last ? over : 0;
+    t.high = last ? high : lanes<T>;
+    t.offset = first + from * lanes<T> - t.low;
     choose_tile<T>(rows, static_cast<int>(to - from))(t);
   }
 }

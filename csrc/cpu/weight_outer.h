@@ -75,11 +75,11 @@ void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
       segment.a = gy + row * job.gy_channel;
       if constexpr (convert) {
         tile.c = wide;
-        run_band(tile, rows, pitch / L, 0, high, nothing);
+        run_band(tile, rows, pitch / L, 0, high, 0, nothing);
         for (int r = 0; r < rows; ++r) narrow(block + (row + r) * job.ci, wide + r * pitch, job.ci);
       } else {
         tile.c = block + row * job.ci;
-        run_band(tile, rows, pitch / L, 0, high, nothing);
+        run_band(tile, rows, pitch / L, 0, high, 0, nothing);
       }
     }
   }

@@ -10,9 +10,10 @@ from torch import Tensor
 from efcn_kernels import planner
 from efcn_kernels.layout import BlockLayout
 from efcn_kernels.ops import cpu, dispatch, schema
+from efcn_kernels.ops.cpu import prefer_large_pages
 from efcn_kernels.ops.memory import batch_last
 
-__all__ = ["batch_last", "bsr_linear", "build_info"]
+__all__ = ["batch_last", "bsr_linear", "build_info", "prefer_large_pages"]
 
 
 def bsr_linear(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | None = None, *, backend: str | None = None) -> Tensor:

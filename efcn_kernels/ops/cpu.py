@@ -52,6 +52,14 @@ def forced_isa(name: str) -> Iterator[None]:
         torch.ops.efcn_cpu.set_isa(before)
 
 
+def prefer_large_pages(fresh: Tensor) -> Tensor:
+    """Ask the system to back a tensor that nobody has written yet by large pages; returns it."""
+    # exactly a tensor: fake and other subclasses have no memory of their own
+    if type(fresh) is Tensor and fresh.device.type == "cpu" and fresh.dtype in DTYPES and missing() is None:
+        torch.ops.efcn_cpu.prefer_large_pages(fresh)
+    return fresh
+
+
 def fma_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:
     """FLOP/s of all torch threads in a loop of register-only multiply-adds, the best of several repeats."""
     isa()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from efcn_kernels.batchlast import keep_batch_last
 from efcn_kernels.nn import LOCALLY_CONNECTED, _Conv, _LocallyConnected
 
 _KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -50,8 +51,7 @@ def cnn_to_efcn(model: nn.Module, example_input: Any, support: Any = "local") ->
                 raise ValueError(f"cannot map {name!r}: {error}") from error
         _put(efcn, name, replaced[conv])
     if _bears_batch_last(model, efcn, example_input):
-        for layer in replaced.values():
-            layer.batch_last = True
+        _put_batch_last(efcn)
     return efcn
 
 
@@ -231,9 +231,7 @@ def _supports(support: Any, convs: dict[str, _Conv]) -> dict[str, Any]:
 def _bears_batch_last(model: nn.Module, efcn: nn.Module, example_input: Any) -> bool:
     """Whether the model's own code gives the same result when its convolutions hand out batch-last tensors."""
     trial = _copy(efcn, sharing=efcn.parameters())
-    for layer in trial.modules():
-        if isinstance(layer, _LocallyConnected):
-            layer.batch_last = True
+    _put_batch_last(trial)
     try:
         errors = verify_equivalence(model, trial, example_input)
     except Exception:
@@ -245,6 +243,13 @@ def _bears_batch_last(model: nn.Module, efcn: nn.Module, example_input: Any) -> 
 def _copy(model: nn.Module, sharing: Iterable[nn.Parameter]) -> nn.Module:
     """A deep copy that keeps these parameters as they are: weights can be most of the memory."""
     return copy.deepcopy(model, {id(parameter): parameter for parameter in sharing})
+
+
+def _put_batch_last(efcn: nn.Module) -> None:
+    for layer in efcn.modules():
+        if isinstance(layer, _LocallyConnected):
+            layer.batch_last = True
+    keep_batch_last(efcn)
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -28,7 +28,7 @@ ORDER = [
     {"layout"},
     {"ops"},
     {"sharing"},
-    {"blocksparse"},
+    {"blocksparse", "batchlast"},
     {"nn"},
     {"embedding"},
     {"relaxation", "analysis"},

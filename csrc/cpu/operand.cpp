@@ -31,7 +31,7 @@ Rows::Rows(const KernelTable& table, const Operand& operand, Use use, int64_t re
 
   job_.pitch = divide_up(operand.batch, lanes) * lanes;
   if (operand.batch < lanes) batch = lanes;
-  memory_ = allocate(static_cast<size_t>(lines * job_.pitch * compute_bytes(operand.dtype)));
+  memory_ = Scratch(static_cast<size_t>(lines * job_.pitch * compute_bytes(operand.dtype)));
   job_.rows = data = memory_.get();
   channel = job_.pitch;
   site = operand.channels * job_.pitch;

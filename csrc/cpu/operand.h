@@ -29,7 +29,7 @@ class Rows {
   const KernelTable& table_;
   Dtype dtype_;
   PackJob job_;
-  Memory memory_;
+  Scratch memory_;
 };
 
 inline bool is_double(Dtype dtype) { return dtype == Dtype::f64; }

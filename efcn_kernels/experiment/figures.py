@@ -112,11 +112,14 @@ def _cost(results: dict[str, Any]) -> Figure:
     left, right = figure.subplots(1, 2)
     names, colours = [run["name"] for run in runs], [STYLES[run["name"]]["color"] for run in runs]
     _bars(left, names, [run["weights"] for run in runs], colours, lambda value: f"{value:,.0f}")
+    # weights differ by factors of hundreds, times do not
+    left.set_yscale("log")
+    left.set_ylim(min(run["weights"] for run in runs) / 3, runs[0]["dense_weights"] * 4)
     left.axhline(runs[0]["dense_weights"], color="0.4", linestyle="--", linewidth=1)
     left.text(-0.4, runs[0]["dense_weights"] * 1.1, f"dense nn.Linear: {runs[0]['dense_weights']:,}", fontsize=9, color="0.3", va="bottom")
     left.set_ylabel("stored weights, 4 bytes each (log scale)")
     _bars(right, names, [run["seconds_per_epoch"] for run in runs], colours, lambda value: f"{value:.2f} s")
-    right.set_ylabel("training time per epoch / s (log scale)")
+    right.set_ylabel("training time per epoch / s")
     figure.suptitle(f"{results['config']['data']}, {results['config']['train_images']:,} images an epoch")
     return figure
 
@@ -124,6 +127,5 @@ def _cost(results: dict[str, Any]) -> Figure:
 def _bars(ax: Axes, names: list[str], values: list[float], colours: list[str], form: Any) -> None:
     bars = ax.bar(names, values, color=colours, width=0.65)
     ax.bar_label(bars, [form(value) for value in values], padding=2, fontsize=9)
-    ax.set_yscale("log")
-    ax.set_ylim(min(values) / 3, max(values) * 4)
+    ax.margins(y=0.12)
     ax.spines[["top", "right"]].set_visible(False)

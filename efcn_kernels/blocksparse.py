@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -100,7 +101,7 @@ class BlockSparse(nn.Module):
     def to_bsr(self) -> Tensor:
         """The weight as a torch sparse BSR tensor (P * Co, Q * Ci), rows and columns in (site, channel) order."""
         values = self.values.new_empty((self.layout.nnzb, *self.layout.block))
-        local = torch.from_numpy(self.layout.local).to(values.device)
+        local = torch.tensor(self.layout.local, device=values.device)
         for weights, part in self._parts():
             values[local if part is self.local_layout else ~local] = _masked(weights, part).detach()
         crow, col = (i.to(values.device) for i in self.layout.to_bsr_indices())
@@ -133,9 +134,9 @@ class BlockSparse(nn.Module):
         crow, col = self.layout.to_bsr_indices()
         state = {"layout_crow": crow, "layout_col": col}
         if self.off_layout is not None:
-            state["layout_local"] = torch.from_numpy(self.layout.local)
+            state["layout_local"] = torch.tensor(self.layout.local)
         if self.layout.mask is not None:
-            state["layout_mask"] = self.layout.mask
+            state["layout_mask"] = self.layout.mask.detach().clone()
         return state
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any) -> None:
@@ -145,31 +146,43 @@ class BlockSparse(nn.Module):
             missing += [prefix + name for name, given in zip(names, (crow, col)) if given is None]
         else:
             try:
-                self._adopt(crow.cpu(), col.cpu(), local, mask)
+                layout = self._layout_of(crow, col, local, mask)
+                if not layout.same_blocks(self.layout):
+                    self._adopt(layout, state_dict, prefix)
             except (TypeError, ValueError) as error:
                 errors.append(f"the layout of {prefix.rstrip('.') or type(self).__name__} does not fit: {error}")
                 return
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         for weights, part in self._parts():
-            if part.mask is not None:
-                weights.data.mul_(part.mask.to(weights.device))
+            if part.mask is not None and bool(weights[~part.mask.to(weights.device)].any()):
+                # a new tensor: with assign=True this one is the caller's
+                weights.data = weights.data * part.mask.to(weights.device)
 
-    def _adopt(self, crow: Tensor, col: Tensor, local: Tensor | None, mask: Tensor | None) -> None:
-        """Take over a saved layout; parameters change their size in place, so that optimizers keep them."""
+    def _layout_of(self, crow: Tensor, col: Tensor, local: Tensor | None, mask: Tensor | None) -> BlockLayout:
+        """A saved layout, for the sites and features of this layer."""
         old = self.layout
-        new_local = None if local is None else local.cpu().numpy()
         layout = BlockLayout(
             old.out_sites,
             old.in_sites,
             old.block,
-            crow,
-            col,
-            local=new_local,
+            crow.cpu(),
+            col.cpu(),
+            local=None if local is None else local.cpu().numpy(),
             mask=entry_mask(None if mask is None else mask.cpu(), (col.numel(), *old.block)),
             groups=old.groups,
             channels_first=old.channels_first,
         )
         self._check_layout(layout)
+        return layout
+
+    def _adopt(self, layout: BlockLayout, state: Mapping[str, Any], prefix: str) -> None:
+        """Take over another layout with the weights that come with it; parameters change their size in place."""
+        parts = dict(zip(("values", "off_values"), layout.split()))
+        for name, part in parts.items():
+            wanted = None if part is None else (part.nnzb, *layout.block)
+            given = None if (prefix + name) not in state else tuple(state[prefix + name].shape)
+            if given != wanted:
+                raise ValueError(f"it has blocks for {name} of shape {wanted}, the state has {given}")
         self._set_layout(layout)
         self.values.data = self.values.new_zeros((self.local_layout.nnzb, *layout.block))
         self.values.grad = None

@@ -64,6 +64,7 @@ class BlockLayout:
             self.local = np.array(np.asarray(local), dtype=bool, order="C")
         if self.local.shape != cols.shape:
             raise ValueError(f"local must have one flag per block, ({cols.size},), got {self.local.shape}")
+        self.local.flags.writeable = False
         entries = entry_mask(mask, (cols.size, *self.block))
         twin = planner.transpose(self.in_sites, rows, cols)
         crow_, col_, tcrow, tcol, tblock = (fixed(torch.from_numpy(a)) for a in (rows, cols, *twin))
@@ -238,8 +239,8 @@ class BlockLayout:
 
     def to_bsr_indices(self) -> tuple[Tensor, Tensor]:
         """(crow_indices, col_indices) int32, as torch.sparse_bsr_tensor takes them (rows and columns in site order)."""
-        index = self.index(torch.device("cpu"))
-        return index.crow, index.col
+        # copies: whoever averages or scales a state dict must not reach the layout that runs
+        return torch.from_numpy(self.crow.copy()), torch.from_numpy(self.col.copy())
 
     def index(self, device: torch.device) -> Index:
         """The index arrays on `device`, moved there once."""
@@ -270,7 +271,7 @@ class BlockLayout:
     def part(self, keep: Bools) -> BlockLayout:
         """The layout of the blocks where `keep` (nnzb,) is true, in the same order."""
         kept = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
-        mask = None if self.mask is None else self.mask[torch.from_numpy(keep)]
+        mask = None if self.mask is None else self.mask[torch.tensor(keep)]
         return BlockLayout(
             self.out_sites,
             self.in_sites,
@@ -287,6 +288,12 @@ class BlockLayout:
         if self.local.all():
             return self, None
         return self.part(self.local), self.part(~self.local)
+
+    def same_blocks(self, other: BlockLayout) -> bool:
+        """Whether both hold the same blocks, flags and free entries."""
+        mine, theirs = self.mask, other.mask
+        same_mask = mine is theirs if mine is None or theirs is None else torch.equal(mine, theirs)
+        return same_mask and all(np.array_equal(a, b) for a, b in ((self.crow, other.crow), (self.col, other.col), (self.local, other.local)))
 
     def fan_in(self) -> npt.NDArray[np.int64]:
         """(P, Co) stored inputs of each output."""

@@ -100,7 +100,7 @@ class EFCNLinear(BlockSparse):
         if x.dim() == 0 or x.size(-1) != self.in_features:
             raise ValueError(f"x must have the shape (..., in_features) = (..., {self.in_features}), got {tuple(x.shape)}")
         layout = self.layout
-        flat = x.reshape(-1, self.in_features)
+        flat = x.reshape(x.shape[:-1].numel(), self.in_features)
         if layout.channels_first:
             y = self._map(flat.unflatten(1, (-1, layout.in_sites // layout.groups)))
         else:

@@ -30,6 +30,7 @@ ORDER = [
     {"sharing"},
     {"blocksparse", "batchlast"},
     {"nn"},
+    {"equivalence"},
     {"embedding"},
     {"relaxation", "analysis"},
     {"experiment", "verify", "bench"},

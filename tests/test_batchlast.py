@@ -74,3 +74,13 @@ def test_in_place_code_may_follow() -> None:
     x = batch_last(torch.randn(5, 3, 6, 6)).requires_grad_()
     model(x).sum().backward()
     assert x.grad is not None
+
+
+def test_hooks_of_the_user_see_images() -> None:
+    pool = nn.MaxPool2d(2)
+    keep_batch_last(pool)
+    keep_batch_last(pool)
+    seen: list[tuple[int, ...]] = []
+    pool.register_forward_hook(lambda _m, args, out: seen.extend([tuple(args[0].shape), tuple(out.shape)]))
+    pool(batch_last(torch.randn(5, 4, 6, 6)))
+    assert seen == [(5, 4, 6, 6), (5, 4, 3, 3)]

@@ -58,7 +58,8 @@ def test_networks(name: str, support: Any) -> None:
     errors = verify_equivalence(model, efcn, x)
     assert max(errors.values()) < 1e-5
     unique = {id(conv): n for n, conv in reversed(list(convs_of(model).items()))}
-    assert set(errors) == {*unique.values(), "output"}
+    # heads that run in training only are not reached in evaluation
+    assert set(errors) == {n for n in unique.values() if not n.startswith("aux")} | {"output"}
 
     kept, new = dict(model.named_modules(remove_duplicate=False)), dict(efcn.named_modules(remove_duplicate=False))
     assert list(kept) == list(new), "the same modules under the same names, in the same order"

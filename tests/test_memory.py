@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from efcn_kernels import batch_last
+from efcn_kernels import BlockLayout, batch_last
 from efcn_kernels.ops import dispatch
 from efcn_kernels.ops.memory import empty_like_order
 
@@ -106,3 +106,14 @@ def test_empty_like_order(shape: tuple[int, int, int]) -> None:
         assert tuple(made.shape) == (shape[0], 7, 2)
         if min(shape) > 1:
             assert outward(made) == list(order)
+
+
+@pytest.mark.parametrize("op", ["bsr_linear", "bsr_linear_backward_input", "bsr_linear_backward_weight"])
+def test_ops_refuse_another_number_of_sites(op: str) -> None:
+    """Called without the layout's own check too."""
+    layout = BlockLayout.full(3, 1000, (2, 2))
+    index = layout.index(torch.device("cpu"))[:-1]
+    short, values = torch.randn(4, 2, 2), torch.randn(3000, 2, 2)
+    given = {"bsr_linear": (short, values, None), "bsr_linear_backward_input": (short, values), "bsr_linear_backward_weight": (short, short)}
+    with pytest.raises(ValueError, match=r"\(4, 2, 2\)"):
+        getattr(torch.ops.efcn, op)(*given[op], *index, "auto")

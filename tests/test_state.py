@@ -200,3 +200,33 @@ def test_a_state_for_a_frozen_layer_leaves_it_frozen() -> None:
     target = network("local").requires_grad_(False)
     target.load_state_dict(network(1).state_dict())
     assert not any(p.requires_grad for p in target.parameters())
+
+
+def test_a_state_is_no_way_into_the_layout() -> None:
+    """Averaging a state dict in place, as many training scripts do, must not reach the layer."""
+    layer = randomised(LocallyConnected2d(2, 3, 5, 3, padding=1, support=1))
+    wanted = layer(image())
+    for name, tensor in layer.state_dict().items():
+        if name.startswith("layout"):
+            tensor.zero_()
+    for index in layer.layout.to_bsr_indices():
+        index.zero_()
+    assert torch.equal(layer(image()), wanted)
+
+
+def test_the_same_layout_loads_in_place() -> None:
+    layer = randomised(LocallyConnected2d(2, 3, 5, 3, padding=1))
+    layer(image()).sum().backward()
+    places = [p.data_ptr() for p in layer.parameters()]
+    layer.load_state_dict(LocallyConnected2d(2, 3, 5, 3, padding=1).state_dict())
+    assert [p.data_ptr() for p in layer.parameters()] == places
+    assert layer.values.grad is not None
+
+
+def test_a_layout_without_its_weights_changes_nothing() -> None:
+    layer = randomised(LocallyConnected2d(2, 3, 5, 3, padding=1))
+    wanted = layer(image())
+    state = {k: v for k, v in LocallyConnected2d(2, 3, 5, 3, padding=1, support=1).state_dict().items() if "values" not in k}
+    with pytest.raises(RuntimeError, match="has blocks for values"):
+        layer.load_state_dict(state, strict=False)
+    assert torch.equal(layer(image()), wanted)

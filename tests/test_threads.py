@@ -123,8 +123,7 @@ def test_the_environment_forces_an_instruction_set() -> None:
         pytest.skip(f"no instruction set to force: {cpu.missing()}")
     lowest = cpu.isas()[0]
     command = [sys.executable, "-c", "from efcn_kernels import build_info; print(build_info()['isa'])"]
-    for isa, says in [(lowest, lowest), ("avx1024", "")]:
+    for isa, says in [(lowest, lowest), ("avx1024", "EFCN_CPU_ISA asks for the instruction set 'avx1024'")]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "EFCN_CPU_ISA": isa}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        assert done.stdout.strip() == says, done.stderr
-    assert "avx1024" in done.stderr
+        assert done.stdout.startswith(says), done.stderr

@@ -51,10 +51,17 @@ def build_info() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "backends": {name: reason or "available" for name, reason in reasons.items()}
         | dict.fromkeys(("triton", "cuda"), "not part of this version: tensors on a GPU are computed by the reference backend"),
-        "isa": None if reasons["cpu"] else cpu.isa(),
+        "isa": None if reasons["cpu"] else _isa_or_reason(),
         "isas": cpu.isas(),
         "planner": planner.why_not_compiled or "compiled",
     }
+
+
+def _isa_or_reason() -> str:
+    try:
+        return cpu.isa()
+    except RuntimeError as error:
+        return str(error)
 
 
 def _check(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | None) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 def batch_last(x: Tensor) -> Tensor:
     """The same tensor with the batch (axis 0) innermost in memory: (N, C, H, W) lies as [H][W][C][N], (N, F) as [F][N].
 
-    Shape and values are unchanged; a tensor that already has unit batch stride is returned as it is.
+    Shape and values are unchanged. A dense tensor whose batch is innermost already is returned as it is, in whatever order
+    its other axes lie.
     Raises ValueError for a tensor without axes.
     """
     if x.dim() == 0:

@@ -34,6 +34,7 @@ def _backward_weight_out(gy: Tensor, x: Tensor, crow: Tensor, col: Tensor, *_: A
 
 
 def _bsr_linear(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    _check_sites("x", x, rest[2])
     y = _bsr_linear_out(x, values, bias, *rest)
     compute = implementation(rest[-1], Problem("bsr_linear", x.device, x.dtype))
     compute(y, x, values, bias, _index(rest))
@@ -41,6 +42,7 @@ def _bsr_linear(x: Tensor, values: Tensor, bias: Tensor | None, *rest: Any) -> T
 
 
 def _bsr_linear_backward_input(gy: Tensor, values: Tensor, *rest: Any) -> Tensor:
+    _check_sites("gy", gy, rest[0])
     gx = _backward_input_out(gy, values, *rest)
     compute = implementation(rest[-1], Problem("bsr_linear_backward_input", gy.device, gy.dtype))
     compute(gx, gy, values, _index(rest))
@@ -48,10 +50,17 @@ def _bsr_linear_backward_input(gy: Tensor, values: Tensor, *rest: Any) -> Tensor
 
 
 def _bsr_linear_backward_weight(gy: Tensor, x: Tensor, *rest: Any) -> Tensor:
+    _check_sites("gy", gy, rest[0])
+    _check_sites("x", x, rest[2])
     gvalues = _backward_weight_out(gy, x, *rest)
     compute = implementation(rest[-1], Problem("bsr_linear_backward_weight", gy.device, gy.dtype))
     compute(gvalues, gy, x, _index(rest))
     return gvalues
+
+
+def _check_sites(name: str, x: Tensor, pointers: Tensor) -> None:
+    if x.dim() != 3 or x.size(1) != pointers.size(0) - 1:
+        raise ValueError(f"{name} must have the shape (N, {pointers.size(0) - 1} sites, channels), got {tuple(x.shape)}")
 
 
 def _index(rest: tuple[Any, ...]) -> Index:

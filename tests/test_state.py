@@ -204,7 +204,7 @@ def test_a_state_for_a_frozen_layer_leaves_it_frozen() -> None:
 
 def test_a_state_is_no_way_into_the_layout() -> None:
     """Averaging a state dict in place, as many training scripts do, must not reach the layer."""
-    layer = randomised(LocallyConnected2d(2, 3, 5, 3, padding=1, support=1))
+    layer: Any = randomised(LocallyConnected2d(2, 3, 5, 3, padding=1, support=1))
     wanted = layer(image())
     for name, tensor in layer.state_dict().items():
         if name.startswith("layout"):

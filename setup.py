@@ -18,8 +18,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 
-# the oldest torch that the binary serves, also as torch's headers want it
-OLDEST_TORCH = (2, 11)
+# the stable ABI of the oldest serves all of them; pyproject.toml names the same range
+OLDEST_TORCH, NEWEST_TORCH = (2, 11), (2, 13)
 TORCH_TARGET_VERSION = "0x020b000000000000"
 
 # files compiled for more than the platform's baseline; dispatch.cpp decides at run time which of them may be called
@@ -63,13 +63,13 @@ def find_torch() -> Path:
             continue
         version_text = (candidate / "version.py").read_text()
         major, minor = re.search(r"__version__ = ['\"](\d+)\.(\d+)", version_text).groups()
-        if (int(major), int(minor)) >= OLDEST_TORCH:
+        if OLDEST_TORCH <= (int(major), int(minor)) <= NEWEST_TORCH:
             return candidate
         found.append(f"{major}.{minor} at {candidate}")
     looked = ", ".join(found) or "looked at: " + ", ".join(str(candidate) for candidate in dict.fromkeys(candidates))
     raise SystemExit(
-        "efcn_kernels compiles against the torch that it will run with, and found none of version 2.11 or newer ("
-        f"{looked}). Run `pip install torch` first (a CPU build suffices), then install efcn_kernels again."
+        "efcn_kernels compiles against the torch that it will run with, and found none of version 2.11 to 2.13 ("
+        f"{looked}). Run `pip install 'torch>=2.11,<2.14'` first (a CPU build suffices), then install efcn_kernels again."
     )
 
 
@@ -100,6 +100,8 @@ class BuildExt(build_ext):
             ext.library_dirs.append(str(torch / "lib"))
             ext.libraries.append("torch_cpu")
         else:
+            if importlib.util.find_spec("pybind11") is None:
+                raise SystemExit("efcn_kernels builds its planner with pybind11, which is not installed: run `pip install pybind11` first")
             import pybind11
 
             ext.extra_compile_args.append(f"-isystem{pybind11.get_include()}")

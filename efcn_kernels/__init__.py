@@ -1,4 +1,4 @@
-"""The equivalent fully-connected network of a CNN, trainable at the CNN's own cost."""
+"""The equivalent fully-connected network of a CNN: every weight free, and only the weights that exist."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -34,6 +34,8 @@ class BlockSparse(nn.Module):
 
     def _set_up(self, layout: BlockLayout, bias: bool, device: Any = None, dtype: torch.dtype | None = None) -> None:
         """Allocate the parameters, uninitialised."""
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"the weights are real floating-point numbers, got dtype {dtype}")
         self._set_layout(layout)
         where = {"device": device, "dtype": dtype}
         self.values = nn.Parameter(prefer_large_pages(torch.empty(self.local_layout.nnzb, *layout.block, **where)))

@@ -104,7 +104,7 @@ def verify(
     backend: Annotated[str, typer.Option(help="auto, cpu or reference.")] = "auto",
     isa: Annotated[str, typer.Option(help="One instruction set such as base, avx2 or avx512, or all that this machine runs.")] = "all",
     geometry: Annotated[list[str] | None, typer.Option(help="Only the geometry of this name; may be repeated.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random weights and images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random weights and images.")] = 0,
 ) -> None:
     """Compare every pass and gradient with dense float64 arithmetic; leave with code 1 if one is wrong."""
     from efcn_kernels import verify as package
@@ -165,7 +165,7 @@ def demo(
     data: Annotated[str, typer.Option(help="Image set, by name.", metavar="NAME")] = "fashion-mnist-small",
     data_dir: Annotated[Path | None, typer.Option(help="Folder with image sets.", metavar="DIR")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs after each relaxation.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of the initial weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the initial weights.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A few epochs on a few images: does it run?")] = False,
 ) -> None:
     """Train a small CNN, relax it into its eFCN at three times, and draw what happens."""
@@ -182,7 +182,8 @@ def demo(
 
 def _say(message: str) -> None:
     """One line on stderr, unwrapped and uncoloured, for people and scripts alike."""
-    print(f"efcn: {' '.join(message.split())}", file=sys.stderr)
+    if message.strip():
+        print(f"efcn: {' '.join(message.split())}", file=sys.stderr)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple, Protocol
@@ -81,6 +81,8 @@ class ConvGeometry:
         output_padding: PerAxis = 0,
     ) -> ConvGeometry:
         """The geometry from arguments in the form that torch's convolutions take."""
+        if not isinstance(input_size, Iterable):
+            raise TypeError(f"input_size must be a sequence of sizes such as (32, 32), got {input_size!r}")
         size = tuple(integer("input_size", s) for s in input_size)
         axes = len(size)
         if not 1 <= axes <= 3:
@@ -89,14 +91,14 @@ class ConvGeometry:
         step = _per_axis("stride", stride, axes, 1)
         spread = _per_axis("dilation", dilation, axes, 1)
         return cls(
-            in_channels=integer("in_channels", in_channels),
-            out_channels=integer("out_channels", out_channels),
+            in_channels=integer("in_channels", in_channels, 1),
+            out_channels=integer("out_channels", out_channels, 1),
             input_size=size,
             kernel_size=kernel,
             stride=step,
             padding=_padding(padding, kernel, step, spread),
             dilation=spread,
-            groups=integer("groups", groups),
+            groups=integer("groups", groups, 1),
             padding_mode=padding_mode,
             transposed=transposed,
             output_padding=_per_axis("output_padding", output_padding, axes, 0),
@@ -197,9 +199,7 @@ class ConvGeometry:
 
         Positions past the border are treated as the padding mode treats taps.
         """
-        if halo < 0:
-            raise ValueError(f"halo must be a radius of 0 or more pixels, got {halo}")
-        into, live = self._window(halo)
+        into, live = self._window(integer("halo", halo))
         out, _ = np.nonzero(live)
         return out.astype(np.int32), into[live].astype(np.int32)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -295,7 +295,7 @@ LOCALLY_CONNECTED: dict[int, type[_LocallyConnected]] = {1: LocallyConnected1d, 
 
 
 def _sizes(input_size: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    sizes = tuple(input_size) if isinstance(input_size, Sequence) else (integer("input_size", input_size, 1),) * axes
+    sizes = tuple(input_size) if isinstance(input_size, Iterable) else (integer("input_size", input_size, 1),) * axes
     if len(sizes) != axes:
         raise ValueError(f"input_size must have {axes} spatial axes, got {input_size!r}")
     return sizes

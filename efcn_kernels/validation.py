@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 MAX_BLOCKS = 2**31 - 1
+# three int32 arrays, a flag, and the copies and int64 keys of their making
+_BYTES_PER_BLOCK = 40
 
 
 def integer(name: str, value: Any, least: int = 0) -> int:
@@ -47,6 +50,12 @@ def entry_mask(mask: npt.ArrayLike | Tensor | None, shape: tuple[int, ...]) -> T
 
 
 def block_count(blocks: int) -> None:
-    """ValueError where an int32 cannot count the blocks."""
+    """ValueError where an int32 cannot count the blocks, or the memory of this machine cannot hold their indices."""
     if blocks > MAX_BLOCKS:
         raise ValueError(f"this support would hold {blocks:,} blocks; a layout holds at most {MAX_BLOCKS:,}: use a halo radius instead")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if blocks * _BYTES_PER_BLOCK > memory:
+        raise ValueError(
+            f"the indices of {blocks:,} blocks need about {blocks * _BYTES_PER_BLOCK / 2**30:.0f} GiB while they are built, "
+            f"this machine has {memory / 2**30:.0f} GiB: use a halo radius instead"
+        )

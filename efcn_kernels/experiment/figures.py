@@ -8,6 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from efcn_kernels.experiment.results import seconds_per_epoch
+
 from .heatmap_figure import draw_heatmaps
 from .tables import cnn_never_stopped, standard_error
 
@@ -118,7 +120,7 @@ def _cost(results: dict[str, Any]) -> Figure:
     left.axhline(runs[0]["dense_weights"], color="0.4", linestyle="--", linewidth=1)
     left.text(-0.4, runs[0]["dense_weights"] * 1.1, f"dense nn.Linear: {runs[0]['dense_weights']:,}", fontsize=9, color="0.3", va="bottom")
     left.set_ylabel("stored weights, 4 bytes each (log scale)")
-    _bars(right, names, [run["seconds_per_epoch"] for run in runs], colours, lambda value: f"{value:.2f} s")
+    _bars(right, names, [seconds_per_epoch(results, name) for name in names], colours, lambda value: f"{value:.2f} s")
     right.set_ylabel("training time per epoch / s")
     figure.suptitle(f"{results['config']['data']}, {results['config']['train_images']:,} images an epoch")
     return figure

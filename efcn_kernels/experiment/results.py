@@ -8,9 +8,15 @@ import time
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
+
+
+def seconds_per_epoch(results: dict[str, Any], name: str) -> float:
+    """Median seconds of one training epoch over all runs of the networks of that name."""
+    return float(median(run["seconds_per_epoch"] for run in results["runs"] if run["name"] == name))
 
 
 class OutputError(OSError):

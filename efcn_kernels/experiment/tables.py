@@ -1,11 +1,12 @@
 """The tables that a demonstration prints."""
 
 from collections.abc import Iterator
-from statistics import median
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from efcn_kernels.experiment.results import seconds_per_epoch
 
 # largest relative difference of a float32 network from its CNN that still counts as rounding
 EXACT = 1e-4
@@ -59,9 +60,8 @@ def _costs(results: dict[str, Any]) -> Table:
     table.title = f"Cost of each network ({results['seconds']:.0f} s in all)"
     for name in dict.fromkeys(run["name"] for run in results["runs"]):
         runs = [run for run in results["runs"] if run["name"] == name]
-        seconds = median(run["seconds_per_epoch"] for run in runs)
         held, dense = mebibytes(runs[0]["weight_bytes"]), mebibytes(runs[0]["dense_bytes"])
-        table.add_row(name, f"{runs[0]['weights']:,}", held, dense, f"{seconds:.2f} s")
+        table.add_row(name, f"{runs[0]['weights']:,}", held, dense, f"{seconds_per_epoch(results, name):.2f} s")
     return table
 
 

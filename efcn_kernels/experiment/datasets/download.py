@@ -48,11 +48,15 @@ def download(spec: DatasetSpec, root: Path, console: Console | None = None, note
         raise DataError.of(target / name, f"a download from {spec.base_url} with another checksum", f"md5 {md5}") from error
     except OSError as error:
         raise DataError.of(target, f"a folder that cannot be written ({error.strerror})", "one that can: choose another data folder") from error
-    return unpack(spec, root) if archive else target
+    if not archive:
+        return target
+    folder = unpack(spec, root)
+    (root / next(iter(spec.downloads))).unlink()
+    return folder
 
 
 def unpack(spec: DatasetSpec, root: Path) -> Path:
-    """Unpack the checked archive of `spec` that lies in `root`, delete it, and return the folder of its files.
+    """Unpack the checked archive of `spec` that lies in `root` and return the folder of its files.
 
     Only the members that the reader needs are written, under their own plain names. Raises DataError.
     """
@@ -75,7 +79,6 @@ def unpack(spec: DatasetSpec, root: Path) -> Path:
     lacking = cifar.missing(spec, folder)
     if lacking:
         raise DataError.of(archive, f"no {', '.join(lacking)} inside", f"the files {', '.join(sorted(wanted))}")
-    archive.unlink()
     return folder
 
 

@@ -5,33 +5,35 @@
 
 namespace efcn {
 
-void bsr_linear(const Problem& p) {
-  if (p.batch == 0 || p.out_sites == 0 || p.out_channels == 0) return;
+void run_product(const Problem& p, const Pattern& pattern, const Operand& source, const Operand& target, int64_t a_row, int64_t a_k) {
+  if (target.batch == 0 || target.sites == 0 || target.channels == 0) return;
   const KernelTable& table = kernels();
-  const Rows x(table, x_operand(p), Rows::Use::input, p.blocks * p.out_channels / (p.in_sites + 1));
-  const Rows y(table, y_operand(p), Rows::Use::output);
+  const Rows b(table, source, Rows::Use::input, p.blocks * target.channels / (source.sites + 1));
+  const Rows c(table, target, Rows::Use::output);
   ProductJob job{};
-  job.pattern = p.by_output;
+  job.pattern = pattern;
   job.values = p.values;
   job.value_count = p.blocks * p.out_channels * p.in_channels;
   job.bias = p.bias;
-  job.rows = p.out_channels;
-  job.depth = p.in_channels;
+  job.rows = target.channels;
+  job.depth = source.channels;
   job.block_size = p.out_channels * p.in_channels;
-  job.a_row = p.in_channels;
-  job.a_k = 1;
-  job.b = x.data;
-  job.b_site = x.site;
-  job.b_channel = x.channel;
-  job.c = y.data;
-  job.c_site = y.site;
-  job.c_channel = y.channel;
-  job.batch = y.batch;
-  split_product(job, p.out_sites, table, p.dtype);
+  job.a_row = a_row;
+  job.a_k = a_k;
+  job.b = b.data;
+  job.b_site = b.site;
+  job.b_channel = b.channel;
+  job.c = c.data;
+  job.c_site = c.site;
+  job.c_channel = c.channel;
+  job.batch = c.batch;
+  split_product(job, target.sites, table, p.dtype);
   const ProductTask run = table.product[static_cast<int>(p.dtype)];
-  run_tasks(p.out_sites * job.row_parts * job.batch_parts, table.product_scratch(job),
+  run_tasks(target.sites * job.row_parts * job.batch_parts, table.product_scratch(job),
             [&](int64_t task, void* scratch) { run(job, task, scratch); });
-  y.finish();
+  c.finish();
 }
+
+void bsr_linear(const Problem& p) { run_product(p, p.by_output, x_operand(p), y_operand(p), p.in_channels, 1); }
 
 }  // namespace efcn

@@ -19,6 +19,10 @@ struct Problem {
 inline Operand x_operand(const Problem& p) { return {p.x, p.dtype, p.batch, p.in_sites, p.in_channels}; }
 inline Operand y_operand(const Problem& p) { return {p.y, p.dtype, p.batch, p.out_sites, p.out_channels}; }
 
+// what forward and backward_input share: target = bias + sum over the blocks of `pattern` of a @ source, with a_row and a_k the steps in
+// values[block] from row to row of the target's channels and along the source's
+void run_product(const Problem& p, const Pattern& pattern, const Operand& source, const Operand& target, int64_t a_row, int64_t a_k);
+
 void bsr_linear(const Problem& p);
 void bsr_linear_backward_input(const Problem& p);
 void bsr_linear_backward_weight(const Problem& p);

@@ -50,6 +50,8 @@ class BlockLayout:
         channels_first: bool = False,
     ) -> None:
         self.out_sites, self.in_sites = integer("out_sites", out_sites), integer("in_sites", in_sites)
+        if not isinstance(block, Sequence) or len(block) != 2:
+            raise ValueError(f"block must be (Co, Ci), got {block!r}")
         self.block = (integer("block", block[0]), integer("block", block[1]))
         self.groups, self.channels_first = integer("groups", groups, 1), channels_first
         if self.out_sites % self.groups or self.in_sites % self.groups:

@@ -224,9 +224,9 @@ class ConvGeometry:
         far = min(halo, size + before + after + self.dilation[axis] * self.kernel_size[axis])
         around = np.arange(-far, far + 1, dtype=np.int64)
         if self.transposed:
-            twice = out + before - tap
-            live = np.repeat(twice % step == 0, around.size, axis=1)
-            into = (twice[:, :, None] // step + around).reshape(out.size, -1)
+            strided = out + before - tap
+            live = np.repeat(strided % step == 0, around.size, axis=1)
+            into = (strided[:, :, None] // step + around).reshape(out.size, -1)
         else:
             into = out * step - before + np.unique(tap[0][:, None] + around)[None, :]
             live = np.ones(into.shape, dtype=bool)

@@ -4,7 +4,7 @@ namespace efcn {
 namespace {
 
 // a vector that straddles two cache lines costs two accesses; an aligned copy costs one pass over the tensor. At N = 250, Intel, one
-// thread: 4,800 uses of each element (64->192 k5 @8): 133 GFLOP/s in place, 157 copied; 576 uses (64->64 k3 @32): 118 in place, 113 copied
+// thread: 3,400 uses of each element (64->192 k5 @8): 133 GFLOP/s in place, 157 copied; 550 uses (64->64 k3 @32): 118 in place, 113 copied
 constexpr int64_t worth_aligning = 1000;
 
 bool is_aligned(const Operand& operand, int64_t vector_bytes) {

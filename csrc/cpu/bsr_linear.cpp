@@ -8,7 +8,7 @@ namespace efcn {
 void run_product(const Problem& p, const Pattern& pattern, const Operand& source, const Operand& target, int64_t a_row, int64_t a_k) {
   if (target.batch == 0 || target.sites == 0 || target.channels == 0) return;
   const KernelTable& table = kernels();
-  const Rows b(table, source, Rows::Use::input, p.blocks * target.channels / (source.sites + 1));
+  const Rows b(table, source, Rows::Use::input);
   const Rows c(table, target, Rows::Use::output);
   ProductJob job{};
   job.pattern = pattern;
@@ -27,9 +27,10 @@ void run_product(const Problem& p, const Pattern& pattern, const Operand& source
   job.c_site = c.site;
   job.c_channel = c.channel;
   job.batch = c.batch;
-  split_product(job, target.sites, table, p.dtype);
+  job.sites = target.sites;
+  split_product(job, table, p.dtype);
   const ProductTask run = table.product[static_cast<int>(p.dtype)];
-  run_tasks(target.sites * job.row_parts * job.batch_parts, table.product_scratch(job),
+  run_tasks(target.sites * job.row_parts * job.batch_parts, table.product_scratch[static_cast<int>(p.dtype)](job),
             [&](int64_t task, void* scratch) { run(job, task, scratch); });
   c.finish();
 }

@@ -28,14 +28,17 @@ void bsr_linear_backward_input(const Problem& p);
 void bsr_linear_backward_weight(const Problem& p);
 
 // tasks = sites x row parts x batch parts, enough of them that threads end together although border sites have less to do
-inline void split_product(ProductJob& job, int64_t sites, const KernelTable& table, Dtype dtype) {
+inline void split_product(ProductJob& job, const KernelTable& table, Dtype dtype) {
+  // rows of a task at most: what is computed together stays in the second-level cache
+  const int64_t most_rows = 512;
   const int64_t wanted = 16 * thread_count();
   const int64_t bands = divide_up(job.rows, table.tile_rows);
-  const int64_t row_parts = divide_up(wanted, sites);
+  const int64_t for_threads = divide_up(wanted, job.sites), for_cache = divide_up(job.rows, most_rows);
+  const int64_t row_parts = for_threads > for_cache ? for_threads : for_cache;
   job.row_parts = row_parts < bands ? row_parts : bands;
-  // three vectors are the width of a tile
-  const int64_t widths = divide_up(job.batch, 3 * table.vector_bytes / compute_bytes(dtype));
-  const int64_t batch_parts = divide_up(wanted, sites * job.row_parts);
+  // four vectors are the width of a tile
+  const int64_t widths = divide_up(job.batch, 4 * table.vector_bytes / compute_bytes(dtype));
+  const int64_t batch_parts = divide_up(wanted, job.sites * job.row_parts);
   job.batch_parts = thread_count() == 1 ? 1 : batch_parts < widths ? batch_parts : widths;
 }
 

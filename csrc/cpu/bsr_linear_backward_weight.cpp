@@ -30,8 +30,8 @@ void bsr_linear_backward_weight(const Problem& p) {
     return;
   }
   const KernelTable& table = kernels();
-  const Rows x(table, x_operand(p), Rows::Use::input);
-  const Rows gy(table, y_operand(p), Rows::Use::input);
+  const Rows x(table, x_operand(p), Rows::Use::wide_input);
+  const Rows gy(table, y_operand(p), Rows::Use::wide_input);
   const bool outer = outer_wins(p, table.vector_bytes / compute_bytes(p.dtype));
   const int64_t sites = outer ? p.in_sites : p.out_sites;
   WeightJob job{};

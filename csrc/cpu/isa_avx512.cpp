@@ -1,7 +1,7 @@
 #define EFCN_ISA isa_avx512
 #define EFCN_ISA_NAME "avx512"
 #define EFCN_REGISTERS 32
-#define EFCN_TILE_ROWS 8
+#define EFCN_TILE_ROWS 6
 #define EFCN_VECTOR_BYTES 64
 
 #include "kernels.h"

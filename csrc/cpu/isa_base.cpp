@@ -3,7 +3,7 @@
 #define EFCN_ISA isa_neon
 #define EFCN_ISA_NAME "neon"
 #define EFCN_REGISTERS 32
-#define EFCN_TILE_ROWS 8
+#define EFCN_TILE_ROWS 6
 #else
 #define EFCN_ISA isa_base
 #define EFCN_ISA_NAME "base"

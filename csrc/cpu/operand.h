@@ -1,4 +1,4 @@
-// an operand as the kernels want it: batch innermost without gaps, compute type, at least one vector long
+// an operand as the kernels want it: batch innermost without gaps
 #pragma once
 
 #include "parallel.h"
@@ -15,14 +15,14 @@ struct Operand {
 // the operand itself where it lies well, a packed copy otherwise; `finish` copies an output back
 class Rows {
  public:
-  enum class Use { input, output };
-  // reuse: how many multiply-adds each element of an input takes part in
-  Rows(const KernelTable& table, const Operand& operand, Use use, int64_t reuse = 0);
+  // wide: in the compute type, each row at least one vector long
+  enum class Use { input, wide_input, output };
+  Rows(const KernelTable& table, const Operand& operand, Use use);
   void finish() const;
 
   void* data;
   int64_t site, channel;
-  // the batch that kernels compute: padded to one vector when it is smaller
+  // padded to one vector where the rows are wide
   int64_t batch;
 
  private:

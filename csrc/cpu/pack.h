@@ -1,4 +1,4 @@
-// view (any strides) <-> rows[site][channel][pitch], batch innermost, in the compute type
+// view (any strides) <-> rows[site][channel][pitch], batch innermost; S is the view's type, R that of the rows
 #pragma once
 
 #include "convert.h"
@@ -33,13 +33,13 @@ struct Lines {
   }
 };
 
-template <class S>
+template <class S, class R>
 void pack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
   using T = Compute<S>;
   constexpr int L = lanes<T>;
   const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
-  T* rows[L];
-  for (int i = 0; i < L; ++i) rows[i] = static_cast<T*>(job.rows) + lines_of.row(j + i);
+  R* rows[L];
+  for (int i = 0; i < L; ++i) rows[i] = static_cast<R*>(job.rows) + lines_of.row(j + i);
   for (int64_t n = 0; n < job.batch; n += L) {
     Vec<T> v[L];
     if (n + L <= job.batch) {
@@ -48,7 +48,7 @@ void pack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
       for (int i = 0; i < L; ++i) v[i] = n + i < job.batch ? load_as(from + (n + i) * job.view.batch) : Vec<T>{};
     }
     transpose<T>(v);
-    for (int i = 0; i < L; ++i) store(rows[i] + n, v[i]);
+    for (int i = 0; i < L; ++i) store_as(rows[i] + n, v[i]);
   }
 }
 
@@ -57,43 +57,39 @@ void unpack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
   using T = Compute<S>;
   constexpr int L = lanes<T>;
   S* to = static_cast<S*>(job.view.data) + lines_of.offset(j);
-  const T* rows[L];
-  for (int i = 0; i < L; ++i) rows[i] = static_cast<const T*>(job.rows) + lines_of.row(j + i);
+  const S* rows[L];
+  for (int i = 0; i < L; ++i) rows[i] = static_cast<const S*>(job.rows) + lines_of.row(j + i);
   for (int64_t n = 0; n < job.batch; n += L) {
     Vec<T> v[L];
-    for (int i = 0; i < L; ++i) v[i] = load(rows[i] + n);
+    for (int i = 0; i < L; ++i) v[i] = load_as(rows[i] + n);
     transpose<T>(v);
     const int count = job.batch - n < L ? static_cast<int>(job.batch - n) : L;
     for (int i = 0; i < count; ++i) store_as(to + (n + i) * job.view.batch, v[i]);
   }
 }
 
-template <class S>
+template <class S, class R>
 void pack_line(const PackJob& job, const Lines& lines_of, int64_t j) {
-  using T = Compute<S>;
   const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
-  T* to = static_cast<T*>(job.rows) + lines_of.row(j);
-  if (job.view.batch == 1) {
-    widen(to, from, job.batch);
-  } else {
-    for (int64_t n = 0; n < job.batch; ++n) widen(to + n, from + n * job.view.batch, 1);
+  R* to = static_cast<R*>(job.rows) + lines_of.row(j);
+  for (int64_t n = 0; n < job.batch; ++n) {
+    if constexpr (sizeof(R) == sizeof(S)) {
+      to[n] = from[n * job.view.batch];
+    } else {
+      widen(to + n, from + n * job.view.batch, 1);
+    }
   }
-  for (int64_t n = job.batch; n < job.pitch; ++n) to[n] = 0;
+  for (int64_t n = job.batch; n < job.pitch; ++n) to[n] = R{};
 }
 
 template <class S>
 void unpack_line(const PackJob& job, const Lines& lines_of, int64_t j) {
-  using T = Compute<S>;
   S* to = static_cast<S*>(job.view.data) + lines_of.offset(j);
-  const T* from = static_cast<const T*>(job.rows) + lines_of.row(j);
-  if (job.view.batch == 1) {
-    narrow(to, from, job.batch);
-  } else {
-    for (int64_t n = 0; n < job.batch; ++n) narrow(to + n * job.view.batch, from + n, 1);
-  }
+  const S* from = static_cast<const S*>(job.rows) + lines_of.row(j);
+  for (int64_t n = 0; n < job.batch; ++n) to[n * job.view.batch] = from[n];
 }
 
-template <class S, bool Pack>
+template <class S, class R, bool Pack>
 void pack_task(const PackJob& job, int64_t task) {
   constexpr int L = lanes<Compute<S>>;
   const Lines lines_of(job);
@@ -103,14 +99,14 @@ void pack_task(const PackJob& job, int64_t task) {
     const int64_t j = group * L;
     if (job.view.batch != 1 && j + L <= count && lines_of.adjacent(j, L)) {
       if constexpr (Pack)
-        pack_block<S>(job, lines_of, j);
+        pack_block<S, R>(job, lines_of, j);
       else
         unpack_block<S>(job, lines_of, j);
       continue;
     }
     for (int64_t i = j; i < j + L && i < count; ++i) {
       if constexpr (Pack)
-        pack_line<S>(job, lines_of, i);
+        pack_line<S, R>(job, lines_of, i);
       else
         unpack_line<S>(job, lines_of, i);
     }

@@ -23,7 +23,7 @@ struct Pattern {
   const int32_t* block;
 };
 
-// packing or unpacking: view <-> rows[site][channel][pitch] in the compute type
+// packing or unpacking: view <-> rows[site][channel][pitch], in the storage type or, where wide, in the compute type
 struct PackJob {
   View view;
   int64_t batch, sites, channels;
@@ -35,7 +35,7 @@ struct PackJob {
 
 // c[target site][row][n] = bias[target site][row]
 //     + sum over (block, source site) of target, sum over k of a(block)[row, k] * b[source site][k][n]
-// a(block)[row, k] = values[block * block_size + row * a_row + k * a_k]
+// a(block)[row, k] = values[block * block_size + row * a_row + k * a_k]; b and c lie with the batch innermost
 struct ProductJob {
   Pattern pattern;
   const void* values;
@@ -47,7 +47,7 @@ struct ProductJob {
   int64_t b_site, b_channel;
   void* c;
   int64_t c_site, c_channel;
-  int64_t batch;
+  int64_t batch, sites;
   // task = (target site, part of the rows, part of the batch)
   int64_t row_parts, batch_parts;
 };
@@ -75,9 +75,10 @@ struct KernelTable {
   // rows of the largest register tile
   int64_t tile_rows;
   PackTask pack[dtype_count];
+  PackTask pack_wide[dtype_count];
   PackTask unpack[dtype_count];
   ProductTask product[dtype_count];
-  size_t (*product_scratch)(const ProductJob&);
+  size_t (*product_scratch[dtype_count])(const ProductJob&);
   WeightTask weight_outer[dtype_count];
   size_t (*weight_outer_scratch)(const WeightJob&);
   WeightTask weight_dot[dtype_count];

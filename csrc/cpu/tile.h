@@ -8,8 +8,8 @@ namespace EFCN_ISA {
 
 constexpr int tile_rows = EFCN_TILE_ROWS;
 
-// widest tile whose accumulators, operands and one broadcast stay in registers. Alone, on operands in the second-level cache, 8 x 3 with 32
-// registers reached 82 to 95 % of the peak (AVX-512); the others follow from the count and were not compared one by one
+// widest tile whose accumulators, operands and one broadcast stay in registers: with 32 registers 6 x 4, which loads 10 times for 24
+// multiply-adds. It was 5 to 10 % faster than 8 x 3 (11 loads) on the layers of AlexNet and 15 to 20 % faster than 12 x 2
 constexpr int tile_vectors(int rows) {
   const int v = (EFCN_REGISTERS - 1) / (rows + 1);
   return v < 8 ? v : 8;
@@ -23,19 +23,19 @@ struct Segment {
   int64_t length;
 };
 
+// vector v of a row starts at lane v * lanes, the last one at b_last and c_last: a row that is not a whole number of vectors ends with one
+// that overlaps its neighbour, whose lanes come out the same
 template <class T>
 struct Tile {
   const Segment<T>* segments;
   int64_t segment_count;
-  int64_t a_row, a_k, b_k;
-  // start of the lanes within each row of b and c
-  int64_t offset;
+  int64_t a_row, a_k, b_k, b_last;
   T* c;
-  int64_t c_row;
+  int64_t c_row, c_last;
   // start values of the rows; null: go on from what c holds
   const T* init;
-  // stored to c: lanes from low of the first vector to high of the last
-  int low, high;
+  // lanes of the last vector that c has: less than all only where the row is shorter than one vector
+  int high;
 };
 
 // c[r][n] = (init[r] or c[r][n]) + sum over segments and k of a[r][k] * b[k][n], k in order: a lane's result does not depend on
@@ -44,18 +44,20 @@ template <class T, int R, int V>
 void run_tile(const Tile<T>& t) {
   constexpr int L = lanes<T>;
   Vec<T> acc[R][V];
-  T* const c = t.c + t.offset;
-  const bool all_first = t.low == 0, all_last = t.high == L;
+  T* const c = t.c;
+  const int64_t c_last = t.c_last, b_last = t.b_last;
+  const bool whole = t.high == L;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
+      const T* from = c + r * t.c_row + (v < V - 1 ? v * L : c_last);
       if (t.init) {
         acc[r][v] = broadcast(t.init[r]);
-      } else if (v < V - 1 || all_last) {
-        acc[r][v] = load(c + r * t.c_row + v * L);
+      } else if (v < V - 1 || whole) {
+        acc[r][v] = load(from);
       } else {
-        acc[r][v] = load_some(c + r * t.c_row + v * L, 0, t.high);
+        acc[r][v] = load_some(from, t.high);
       }
     }
   }
@@ -68,11 +70,11 @@ void run_tile(const Tile<T>& t) {
   const int64_t a_row = t.a_row, a_k = t.a_k, b_k = t.b_k;
   for (int64_t s = 0; s < t.segment_count; ++s) {
     const T* a = t.segments[s].a;
-    const T* b = t.segments[s].b + t.offset;
+    const T* b = t.segments[s].b;
     for (int64_t k = t.segments[s].length; k > 0; --k) {
       Vec<T> row[V];
 #pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) row[v] = load(b + v * L);
+      for (int v = 0; v < V; ++v) row[v] = load(b + (v < V - 1 ? v * L : b_last));
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vec<T> w = broadcast(a[r * a_row]);
@@ -87,11 +89,11 @@ void run_tile(const Tile<T>& t) {
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
-      T* to = c + r * t.c_row + v * L;
-      if ((v > 0 || all_first) && (v < V - 1 || all_last)) {
+      T* to = c + r * t.c_row + (v < V - 1 ? v * L : c_last);
+      if (v < V - 1 || whole) {
         store(to, acc[r][v]);
       } else {
-        store_some(to, acc[r][v], v == 0 ? t.low : 0, v == V - 1 ? t.high : L);
+        store_some(to, acc[r][v], t.high);
       }
     }
   }
@@ -122,9 +124,7 @@ EFCN_INLINE TileFn<T> choose_vectors(int vectors) {
 
 template <class T>
 EFCN_INLINE TileFn<T> choose_tile(int rows, int vectors) {
-  if constexpr (tile_rows >= 8) {
-    if (rows == 8) return choose_vectors<T, 8>(vectors);
-    if (rows == 7) return choose_vectors<T, 7>(vectors);
+  if constexpr (tile_rows >= 6) {
     if (rows == 6) return choose_vectors<T, 6>(vectors);
     if (rows == 5) return choose_vectors<T, 5>(vectors);
   }
@@ -134,24 +134,23 @@ EFCN_INLINE TileFn<T> choose_tile(int rows, int vectors) {
   return choose_vectors<T, 1>(vectors);
 }
 
-// one band of rows over `vectors` vectors from lane `first`, in tiles of nearly equal width; before(i, tiles) runs before tile i.
-// Lanes beyond the last are met in one of two ways: `high` cuts the last vector, for rows that are padded; `over` lanes too many make the
-// last tile start earlier and not store what its neighbour has computed, for rows that are not
-template <class T, class Before>
-EFCN_INLINE void run_band(Tile<T>& t, int rows, int64_t vectors, int64_t first, int high, int over, const Before& before) {
-  int64_t tiles = divide_up(vectors, tile_vectors(rows));
-  // a row shorter than its tile: vectors one by one
-  if (first + part_start(vectors, tiles, tiles - 1) * lanes<T> < over) tiles = vectors;
-  for (int64_t i = 0; i < tiles; ++i) {
-    const int64_t from = part_start(vectors, tiles, i), to = part_start(vectors, tiles, i + 1);
-    const bool last = i + 1 == tiles;
-    before(i, tiles);
-    t.low = last ? over : 0;
-    t.high = last ? high : lanes<T>;
-    t.offset = first + from * lanes<T> - t.low;
-    choose_tile<T>(rows, static_cast<int>(to - from))(t);
+// vectors [first, first + count) of rows of `width` elements as one tile sees them
+template <class T>
+struct Span {
+  // lane of the first vector, and of the last one from there
+  int64_t offset, last;
+  int high;
+
+  Span(int64_t first, int64_t count, int64_t width) {
+    constexpr int64_t L = lanes<T>;
+    const bool cut = (first + count) * L > width;
+    const int64_t end = cut && width > L ? width - L : (first + count - 1) * L;
+    // a single vector moves as a whole
+    offset = count == 1 ? end : first * L;
+    last = end - offset;
+    high = static_cast<int>(width < L ? width : L);
   }
-}
+};
 
 }  // namespace EFCN_ISA
 }  // namespace efcn

@@ -40,18 +40,18 @@ EFCN_INLINE Vec<T> broadcast(T s) {
   return s - Vec<T>{};
 }
 
-// stores lanes [lo, hi) of v to p[lo] .. p[hi - 1]
+// the first `count` lanes
 template <class T>
-EFCN_INLINE void store_some(T* p, Vec<T> v, int lo, int hi) {
+EFCN_INLINE void store_some(T* p, Vec<T> v, int count) {
   T buffer[lanes<T>];
   store(buffer, v);
-  for (int i = lo; i < hi; ++i) p[i] = buffer[i];
+  for (int i = 0; i < count; ++i) p[i] = buffer[i];
 }
 
 template <class T>
-EFCN_INLINE Vec<T> load_some(const T* p, int lo, int hi) {
+EFCN_INLINE Vec<T> load_some(const T* p, int count) {
   T buffer[lanes<T>] = {};
-  for (int i = lo; i < hi; ++i) buffer[i] = p[i];
+  for (int i = 0; i < count; ++i) buffer[i] = p[i];
   return load(buffer);
 }
 

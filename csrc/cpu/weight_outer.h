@@ -32,6 +32,21 @@ static size_t weight_outer_scratch(const WeightJob& job) {
   return static_cast<size_t>((batch + tile_rows) * padded(job.ci, most)) * sizeof(double);
 }
 
+// one band of rows of c over its whole width, in tiles of nearly equal width
+template <class T>
+EFCN_INLINE void run_band(Tile<T>& tile, Segment<T>& segment, int rows, const T* b, T* c, int64_t width) {
+  const int64_t vectors = divide_up(width, lanes<T>), tiles = divide_up(vectors, tile_vectors(rows));
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t from = part_start(vectors, tiles, i), count = part_start(vectors, tiles, i + 1) - from;
+    const Span<T> span(from, count, width);
+    segment.b = b + span.offset;
+    tile.c = c + span.offset;
+    tile.b_last = tile.c_last = span.last;
+    tile.high = span.high;
+    choose_tile<T>(rows, static_cast<int>(count))(tile);
+  }
+}
+
 template <class S>
 void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
   using T = Compute<S>;
@@ -64,8 +79,8 @@ void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
   tile.b_k = pitch;
   tile.init = zeros;
   tile.c_row = convert ? pitch : job.ci;
-  const int high = convert || job.ci % L == 0 ? L : static_cast<int>(job.ci % L);
-  const auto nothing = [](int64_t, int64_t) {};
+  // a row of c, and of the transposed x under it, is as wide as a block or, where it is converted, as the pitch
+  const int64_t width = convert ? pitch : job.ci;
   for (int64_t t = start; t < stop; ++t) {
     const T* gy = static_cast<const T*>(job.gy) + job.pattern.source[t] * job.gy_site;
     S* block = static_cast<S*>(job.gvalues) + job.pattern.block[t] * job.co * job.ci;
@@ -74,12 +89,10 @@ void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
       const int rows = static_cast<int>(row0 + part_start(row1 - row0, my_bands, band + 1) - row);
       segment.a = gy + row * job.gy_channel;
       if constexpr (convert) {
-        tile.c = wide;
-        run_band(tile, rows, pitch / L, 0, high, 0, nothing);
+        run_band(tile, segment, rows, across, wide, width);
         for (int r = 0; r < rows; ++r) narrow(block + (row + r) * job.ci, wide + r * pitch, job.ci);
       } else {
-        tile.c = block + row * job.ci;
-        run_band(tile, rows, pitch / L, 0, high, 0, nothing);
+        run_band(tile, segment, rows, across, block + row * job.ci, width);
       }
     }
   }

@@ -15,19 +15,26 @@ constexpr int tile_vectors(int rows) {
   return v < 8 ? v : 8;
 }
 
+template <class T, class E>
+struct MultiplyAdd {
+  EFCN_INLINE Vec<T> of(Vec<T> sum, Vec<E> w, Vec<E> x) { return sum + w * x; }
+};
+
 // a stretch of the reduction: a[r * a_row + k * a_k] and b[k * b_k + n] for k < length
-template <class T>
+template <class E>
 struct Segment {
-  const T* a;
-  const T* b;
+  const E* a;
+  const E* b;
   int64_t length;
 };
 
 // vector v of a row starts at lane v * lanes, the last one at b_last and c_last: a row that is not a whole number of vectors ends with one
 // that overlaps its neighbour, whose lanes come out the same
-template <class T>
+//
+// T: what is added up; E: what is multiplied, T itself or several narrower numbers in as many bits
+template <class T, class E = T>
 struct Tile {
-  const Segment<T>* segments;
+  const Segment<E>* segments;
   int64_t segment_count;
   int64_t a_row, a_k, b_k, b_last;
   T* c;
@@ -40,8 +47,8 @@ struct Tile {
 
 // c[r][n] = (init[r] or c[r][n]) + sum over segments and k of a[r][k] * b[k][n], k in order: a lane's result does not depend on
 // which tile computed it
-template <class T, int R, int V>
-void run_tile(const Tile<T>& t) {
+template <class T, class E, int R, int V>
+void run_tile(const Tile<T, E>& t) {
   constexpr int L = lanes<T>;
   Vec<T> acc[R][V];
   T* const c = t.c;
@@ -69,17 +76,17 @@ void run_tile(const Tile<T>& t) {
   }
   const int64_t a_row = t.a_row, a_k = t.a_k, b_k = t.b_k;
   for (int64_t s = 0; s < t.segment_count; ++s) {
-    const T* a = t.segments[s].a;
-    const T* b = t.segments[s].b;
+    const E* a = t.segments[s].a;
+    const E* b = t.segments[s].b;
     for (int64_t k = t.segments[s].length; k > 0; --k) {
-      Vec<T> row[V];
+      Vec<E> row[V];
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) row[v] = load(b + (v < V - 1 ? v * L : b_last));
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const Vec<T> w = broadcast(a[r * a_row]);
+        const Vec<E> w = broadcast(a[r * a_row]);
 #pragma GCC unroll 16
-        for (int v = 0; v < V; ++v) acc[r][v] += w * row[v];
+        for (int v = 0; v < V; ++v) acc[r][v] = MultiplyAdd<T, E>::of(acc[r][v], w, row[v]);
       }
       a += a_k;
       b += b_k;
@@ -99,39 +106,39 @@ void run_tile(const Tile<T>& t) {
   }
 }
 
-template <class T>
-using TileFn = void (*)(const Tile<T>&);
+template <class T, class E>
+using TileFn = void (*)(const Tile<T, E>&);
 
-template <class T, int R>
-EFCN_INLINE TileFn<T> choose_vectors(int vectors) {
+template <class T, class E, int R>
+EFCN_INLINE TileFn<T, E> choose_vectors(int vectors) {
   constexpr int most = tile_vectors(R);
   if constexpr (most >= 8)
-    if (vectors == 8) return run_tile<T, R, 8>;
+    if (vectors == 8) return run_tile<T, E, R, 8>;
   if constexpr (most >= 7)
-    if (vectors == 7) return run_tile<T, R, 7>;
+    if (vectors == 7) return run_tile<T, E, R, 7>;
   if constexpr (most >= 6)
-    if (vectors == 6) return run_tile<T, R, 6>;
+    if (vectors == 6) return run_tile<T, E, R, 6>;
   if constexpr (most >= 5)
-    if (vectors == 5) return run_tile<T, R, 5>;
+    if (vectors == 5) return run_tile<T, E, R, 5>;
   if constexpr (most >= 4)
-    if (vectors == 4) return run_tile<T, R, 4>;
+    if (vectors == 4) return run_tile<T, E, R, 4>;
   if constexpr (most >= 3)
-    if (vectors == 3) return run_tile<T, R, 3>;
+    if (vectors == 3) return run_tile<T, E, R, 3>;
   if constexpr (most >= 2)
-    if (vectors == 2) return run_tile<T, R, 2>;
-  return run_tile<T, R, 1>;
+    if (vectors == 2) return run_tile<T, E, R, 2>;
+  return run_tile<T, E, R, 1>;
 }
 
-template <class T>
-EFCN_INLINE TileFn<T> choose_tile(int rows, int vectors) {
+template <class T, class E = T>
+EFCN_INLINE TileFn<T, E> choose_tile(int rows, int vectors) {
   if constexpr (tile_rows >= 6) {
-    if (rows == 6) return choose_vectors<T, 6>(vectors);
-    if (rows == 5) return choose_vectors<T, 5>(vectors);
+    if (rows == 6) return choose_vectors<T, E, 6>(vectors);
+    if (rows == 5) return choose_vectors<T, E, 5>(vectors);
   }
-  if (rows == 4) return choose_vectors<T, 4>(vectors);
-  if (rows == 3) return choose_vectors<T, 3>(vectors);
-  if (rows == 2) return choose_vectors<T, 2>(vectors);
-  return choose_vectors<T, 1>(vectors);
+  if (rows == 4) return choose_vectors<T, E, 4>(vectors);
+  if (rows == 3) return choose_vectors<T, E, 3>(vectors);
+  if (rows == 2) return choose_vectors<T, E, 2>(vectors);
+  return choose_vectors<T, E, 1>(vectors);
 }
 
 // vectors [first, first + count) of rows of `width` elements as one tile sees them

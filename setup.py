@@ -22,10 +22,14 @@ ROOT = Path(__file__).parent
 OLDEST_TORCH, NEWEST_TORCH = (2, 11), (2, 13)
 TORCH_TARGET_VERSION = "0x020b000000000000"
 
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
+
 # files compiled for more than the platform's baseline; dispatch.cpp decides at run time which of them may be called
 ISA_FLAGS = {
     "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
-    "isa_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "isa_avx512.cpp": AVX512,
+    "isa_avx512_bf16.cpp": [*AVX512, "-mavx512bf16"],
+    "isa_amx.cpp": [*AVX512, "-mamx-tile", "-mamx-bf16"],
 }
 
 COMPILE_FLAGS = [

@@ -41,6 +41,7 @@ static const KernelTable table = {
     {pack_task<float, float, true>, pack_task<double, double, true>, pack_task<bf16, float, true>, pack_task<f16, float, true>},
     {pack_task<float, float, false>, pack_task<double, double, false>, pack_task<bf16, bf16, false>, pack_task<f16, f16, false>},
     {product_task<float>, product_task<double>, product_task<bf16>, product_task<f16>},
+    {tile_rows, tile_rows, tile_rows, tile_rows},
     {product_scratch<float>, product_scratch<double>, product_scratch<bf16>, product_scratch<f16>},
     {weight_outer_task<float>, weight_outer_task<double>, weight_outer_task<bf16>, weight_outer_task<f16>},
     weight_outer_scratch,

@@ -78,6 +78,8 @@ struct KernelTable {
   PackTask pack_wide[dtype_count];
   PackTask unpack[dtype_count];
   ProductTask product[dtype_count];
+  // rows that a product computes together: row parts are whole numbers of them
+  int64_t product_band[dtype_count];
   size_t (*product_scratch[dtype_count])(const ProductJob&);
   WeightTask weight_outer[dtype_count];
   size_t (*weight_outer_scratch)(const WeightJob&);
@@ -89,6 +91,9 @@ struct KernelTable {
 const KernelTable* kernels_base();
 const KernelTable* kernels_avx2();
 const KernelTable* kernels_avx512();
+// null where the system refuses
+const KernelTable* kernels_avx512_bf16();
+const KernelTable* kernels_amx();
 
 static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -1,0 +1,49 @@
+// AVX-512 with dot products of pairs for bfloat16
+#define EFCN_ISA isa_avx512_bf16
+#define EFCN_REGISTERS 32
+#define EFCN_TILE_ROWS 6
+#define EFCN_VECTOR_BYTES 64
+
+#include "pairs.h"
+
+namespace efcn {
+namespace EFCN_ISA {
+
+template <>
+struct MultiplyAdd<float, Pair> {
+  EFCN_INLINE Vec<float> of(Vec<float> sum, Vec<Pair> w, Vec<Pair> x) { return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x); }
+};
+
+struct Dot {
+  static constexpr int64_t chunk = 192, band = tile_rows, width = tile_vectors(tile_rows), steps = 2;
+
+  struct State {
+    // user-provided, for nothing to be called unused
+    State() {}
+  };
+
+  static void add(const Pair* a, int64_t a_row, const Pair* b, int64_t b_row, float* c, int64_t c_row, int rows, int vectors,
+                  int64_t pairs) {
+    const Segment<Pair> segment{a, b, pairs};
+    const int64_t last = (vectors - 1) * lanes<float>;
+    const Tile<float, Pair> tile{&segment, 1, a_row, 1, b_row, last, c, c_row, last, nullptr, lanes<float>};
+    choose_tile<float, Pair>(rows, vectors)(tile);
+  }
+};
+
+}  // namespace EFCN_ISA
+
+const KernelTable* kernels_avx512_bf16() {
+  static const KernelTable table = [] {
+    KernelTable t = *kernels_avx512();
+    t.name = "avx512_bf16";
+    const int i = static_cast<int>(Dtype::bf16);
+    t.product[i] = EFCN_ISA::pair_product_task<EFCN_ISA::Dot>;
+    t.product_band[i] = EFCN_ISA::Dot::band;
+    t.product_scratch[i] = EFCN_ISA::pair_product_scratch<EFCN_ISA::Dot>;
+    return t;
+  }();
+  return &table;
+}
+
+}  // namespace efcn

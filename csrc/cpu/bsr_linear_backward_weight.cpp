@@ -20,11 +20,11 @@ bool outer_wins(const Problem& p, int64_t lanes) {
 
 }  // namespace
 
-void bsr_linear_backward_weight(const Problem& p) {
+void bsr_linear_backward_weight(const Problem& p, const SgdJob* sgd) {
   const int64_t numel = p.blocks * p.out_channels * p.in_channels;
   if (numel == 0) return;
   const size_t bytes = static_cast<size_t>(numel * storage_bytes(p.dtype));
-  prefer_large_pages(p.values, bytes);
+  if (!sgd) prefer_large_pages(p.values, bytes);
   if (p.batch == 0) {
     std::memset(p.values, 0, bytes);
     return;
@@ -37,6 +37,7 @@ void bsr_linear_backward_weight(const Problem& p) {
   WeightJob job{};
   job.pattern = outer ? p.by_input : p.by_output;
   job.gvalues = p.values;
+  job.sgd = sgd;
   job.gy = gy.data;
   job.gy_site = gy.site;
   job.gy_channel = gy.channel;

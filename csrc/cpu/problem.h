@@ -52,10 +52,22 @@ struct ProductJob {
   int64_t row_parts, batch_parts;
 };
 
+// a step of SGD: g += weight_decay * w; m = momentum * m + g; w -= lr * m, or lr * (g + momentum * m) with nesterov
+struct SgdJob {
+  // m, of the shape and type of the weights; null: none, and g stands in its place
+  void* momentum_buffer;
+  // of the shape of the weights: where it is false g is 0; null: nowhere
+  const bool* mask;
+  double lr, momentum, weight_decay;
+  bool nesterov;
+};
+
 // gvalues[block][co][ci] = sum over n of gy[p][co][n] * x[q][ci][n]
 struct WeightJob {
   Pattern pattern;
   void* gvalues;
+  // null, or the step that the gradients make: `gvalues` then holds the weights
+  const SgdJob* sgd;
   const void* gy;
   int64_t gy_site, gy_channel;
   const void* x;

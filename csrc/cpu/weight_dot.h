@@ -2,7 +2,7 @@
 // the lanes with channels
 #pragma once
 
-#include "convert.h"
+#include "sgd.h"
 
 namespace efcn {
 namespace EFCN_ISA {
@@ -81,15 +81,16 @@ void weight_dot_task(const WeightJob& job, int64_t task, void*) {
   const int64_t bands = divide_up(job.co, dot_rows);
   const int64_t band1 = part_start(bands, job.row_parts, part + 1);
   const int64_t row_end = band1 * dot_rows < job.co ? band1 * dot_rows : job.co;
+  const WeightSink<S> sink(job);
   const T* gy = static_cast<const T*>(job.gy) + site * job.gy_site;
   for (int64_t col = 0; col < cols; col += dot_cols) {
     const int width = static_cast<int>(cols - col < dot_cols ? cols - col : dot_cols);
     const T* b[dot_cols];
-    S* out[dot_cols];
+    int64_t at[dot_cols];
     for (int c = 0; c < width; ++c) {
       const int64_t t = first + (col + c) / job.ci, channel = (col + c) % job.ci;
       b[c] = static_cast<const T*>(job.x) + job.pattern.source[t] * job.x_site + channel * job.x_channel;
-      out[c] = static_cast<S*>(job.gvalues) + t * job.co * job.ci + channel;
+      at[c] = t * job.co * job.ci + channel;
     }
     for (int64_t row = part_start(bands, job.row_parts, part) * dot_rows; row < row_end; row += dot_rows) {
       const int height = static_cast<int>(row_end - row < dot_rows ? row_end - row : dot_rows);
@@ -98,7 +99,7 @@ void weight_dot_task(const WeightJob& job, int64_t task, void*) {
       T sums[dot_rows * dot_cols];
       dot(height, width, a, b, job.batch, sums);
       for (int r = 0; r < height; ++r) {
-        for (int c = 0; c < width; ++c) narrow(out[c] + (row + r) * job.ci, sums + r * width + c, 1);
+        for (int c = 0; c < width; ++c) put(sink, at[c] + (row + r) * job.ci, sums + r * width + c, 1);
       }
     }
   }

@@ -2,7 +2,7 @@
 // lanes run over ci and nothing is summed across lanes
 #pragma once
 
-#include "convert.h"
+#include "sgd.h"
 #include "tile.h"
 
 namespace efcn {
@@ -36,7 +36,6 @@ template <class S>
 void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
   using T = Compute<S>;
   constexpr int L = lanes<T>;
-  constexpr bool convert = sizeof(S) != sizeof(T);
   const int64_t site = task / job.row_parts, part = task % job.row_parts;
   const int64_t start = job.pattern.start[site], stop = job.pattern.start[site + 1];
   if (start == stop) return;
@@ -52,6 +51,9 @@ void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
   T* wide = across + (job.batch > L ? job.batch : L) * pitch;
   transpose_site(across, pitch, static_cast<const T*>(job.x) + site * job.x_site, job.x_channel, job.ci, job.batch);
 
+  const WeightSink<S> sink(job);
+  // rows that are neither converted nor applied are stored by their tile
+  const bool direct = sizeof(S) == sizeof(T) && !sink.updates;
   const T zeros[tile_rows] = {};
   Segment<T> segment;
   segment.b = across;
@@ -63,24 +65,20 @@ void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
   tile.a_k = 1;
   tile.b_k = pitch;
   tile.init = zeros;
-  tile.c_row = convert ? pitch : job.ci;
-  const int high = convert || job.ci % L == 0 ? L : static_cast<int>(job.ci % L);
+  tile.c_row = direct ? job.ci : pitch;
+  const int high = !direct || job.ci % L == 0 ? L : static_cast<int>(job.ci % L);
   const auto nothing = [](int64_t, int64_t) {};
   for (int64_t t = start; t < stop; ++t) {
     const T* gy = static_cast<const T*>(job.gy) + job.pattern.source[t] * job.gy_site;
-    S* block = static_cast<S*>(job.gvalues) + job.pattern.block[t] * job.co * job.ci;
+    const int64_t block = job.pattern.block[t] * job.co;
     for (int64_t band = 0; band < my_bands; ++band) {
       const int64_t row = row0 + part_start(row1 - row0, my_bands, band);
       const int rows = static_cast<int>(row0 + part_start(row1 - row0, my_bands, band + 1) - row);
       segment.a = gy + row * job.gy_channel;
-      if constexpr (convert) {
-        tile.c = wide;
-        run_band(tile, rows, pitch / L, 0, high, 0, nothing);
-        for (int r = 0; r < rows; ++r) narrow(block + (row + r) * job.ci, wide + r * pitch, job.ci);
-      } else {
-        tile.c = block + row * job.ci;
-        run_band(tile, rows, pitch / L, 0, high, 0, nothing);
-      }
+      tile.c = direct ? static_cast<T*>(job.gvalues) + (block + row) * job.ci : wide;
+      run_band(tile, rows, pitch / L, 0, high, 0, nothing);
+      if (direct) continue;
+      for (int r = 0; r < rows; ++r) put(sink, (block + row + r) * job.ci, wide + r * pitch, job.ci);
     }
   }
 }

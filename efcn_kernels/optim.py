@@ -74,8 +74,8 @@ class EFCNSGD(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for p, claim in self._claims.items():
-            self._check(p, claim)
+        for claim in self._claims.values():
+            self._check(claim)
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -116,8 +116,9 @@ class EFCNSGD(torch.optim.Optimizer):
             if group["fused"] and p not in self._claims:
                 self._claims[p] = Claim(self, p)
 
-    def _check(self, p: Tensor, claim: Claim) -> None:
-        if not claim.holds(p) and self.fuses(p):
+    def _check(self, claim: Claim) -> None:
+        p = claim.weights
+        if self.fuses(p) and not claim.holds():
             raise RuntimeError(f"a later EFCNSGD(fused=True) has taken over the weights of shape {tuple(p.shape)}: step that one")
         if claim.applied and p.grad is not None:
             raise RuntimeError(

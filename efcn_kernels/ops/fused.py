@@ -36,27 +36,29 @@ class Claim:
     """
 
     def __init__(self, optimizer: Updater, weights: Tensor) -> None:
-        self.applied = False
+        self.weights, self.applied = weights, False
         self._optimizer = weakref.ref(optimizer)
         self._uses: weakref.WeakSet[_Use] = weakref.WeakSet()
         _claims[weights] = weakref.ref(self)
 
-    def holds(self, weights: Tensor) -> bool:
+    def holds(self) -> bool:
         """Whether no later claim was made."""
-        found = _claims.get(weights)
-        return found is not None and found() is self
+        return _find(self.weights) is self
 
-    def updater(self, weights: Tensor) -> Updater | None:
+    def updater(self) -> Updater | None:
         """The optimizer, or None where it is gone or wants ordinary gradients."""
         optimizer = self._optimizer()
-        return optimizer if optimizer is not None and optimizer.fuses(weights) else None
+        return optimizer if optimizer is not None and optimizer.fuses(self.weights) else None
 
     def use(self) -> _Use:
         """A new use in a graph; with another one still to come, both are shared."""
         use = _Use()
-        for other in self._uses:
-            other.shared = use.shared = True
-        self._uses.add(use)
+        use.shared = len(self._uses) > 0
+        # a forward inside a backward is a checkpoint's: it repeats a use, or is followed by its own backward at once
+        if torch._C._current_graph_task_id() == -1:
+            for other in self._uses:
+                other.shared = True
+            self._uses.add(use)
         return use
 
     def done(self, use: _Use) -> None:
@@ -71,15 +73,17 @@ class _Use:
 _claims: Any = WeakTensorKeyDictionary()
 
 
+def _find(weights: Tensor) -> Claim | None:
+    found = _claims.get(weights)
+    return None if found is None else found()
+
+
 def claim_on(values: Tensor) -> Claim | None:
     """The claim on a parameter of which this use may be fused, or None. What torch.compile traces is not fused."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not values.requires_grad or not values.is_leaf:
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not values.requires_grad:
         return None
-    found = _claims.get(values)
-    claim: Claim | None = None if found is None else found()
-    if claim is None or claim.updater(values) is None or values._backward_hooks or values._post_accumulate_grad_hooks:
-        return None
-    return claim
+    claim = _find(values)
+    return None if claim is None or claim.updater() is None else claim
 
 
 def bsr_linear(x: Tensor, values: Tensor, bias: Tensor | None, index: Index, backend: str, claim: Claim) -> Tensor:
@@ -92,47 +96,58 @@ class _BsrLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, index: Index, backend: str, claim: Claim) -> Tensor:
         ctx.save_for_backward(x, values)
-        ctx.index, ctx.backend, ctx.claim, ctx.use = index, backend, claim, claim.use()
-        y: Tensor = schema._ops.bsr_linear(x, _masked(values, index), bias, *index[:-1], backend)
+        ctx.index, ctx.rest, ctx.claim, ctx.use = index, (*index[:-1], backend), claim, claim.use()
+        y: Tensor = schema._ops.bsr_linear(x, _masked(values, index), bias, *ctx.rest)
         return y
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> Any:
-        claim, use, index, rest = ctx.claim, ctx.use, ctx.index, (*ctx.index[:-1], ctx.backend)
+        claim, use, rest = ctx.claim, ctx.use, ctx.rest
         needs_x, needs_values, needs_bias, *_ = ctx.needs_input_grad
-        asked = needs_values and _asked_for(ctx.next_functions[1][0])
-        if asked and claim.applied:
+        wanted = _wanted(ctx.next_functions[1][0]) if needs_values else None
+        if wanted and claim.applied:
+            claim.done(use)
             raise RuntimeError(
                 "a second backward reaches weights that the first one has updated: with EFCNSGD(fused=True) call step() after each backward; "
                 "to add up gradients of several, set fused=False"
             )
+        # a graph of this backward uses the weights once more
+        use.shared |= torch.is_grad_enabled()
         x, values = ctx.saved_tensors
         # first, for it reads the weights as they are
-        gx = schema._ops.bsr_linear_backward_input(gy, _masked(values, index), *rest) if needs_x else None
+        gx = schema._ops.bsr_linear_backward_input(gy, _masked(values, ctx.index), *rest) if needs_x else None
         gbias = schema._sum_over_batch(gy) if needs_bias else None
         gvalues = None
-        if asked:
-            whole = not use.shared and values.grad is None and asked != "captured"
-            updater = claim.updater(values) if whole and not torch.is_grad_enabled() else None
+        if wanted:
+            updater = claim.updater() if wanted == "accumulated" and not use.shared and not _watched(claim.weights) else None
             if updater is None:
-                gvalues = _masked(schema._ops.bsr_linear_backward_weight(gy, x, *rest), index)
+                gvalues = _masked(schema._ops.bsr_linear_backward_weight(gy, x, *rest), ctx.index)
             else:
-                rule, buffer = updater.update_of(values)
-                schema._ops.bsr_linear_backward_weight_sgd(values.detach(), buffer, gy, x, index.mask, *rule, *rest)
-                torch.autograd.graph.increment_version(values)
-                claim.applied = True
+                _apply(updater, claim, gy, x, ctx.index.mask, rest)
         if claim.applied or not torch._C._autograd._get_current_graph_task_keep_graph():
             claim.done(use)
         return gx, gvalues, gbias, None, None, None
 
 
-def _asked_for(accumulate: Any) -> bool | str:
-    """Whether this backward is to put the gradient into the `.grad` of a leaf; "captured" where autograd.grad is to return it."""
+def _apply(updater: Updater, claim: Claim, gy: Tensor, x: Tensor, mask: Tensor | None, rest: tuple[Any, ...]) -> None:
+    # the parameter itself: what was saved of it may be a copy
+    rule, buffer = updater.update_of(claim.weights)
+    schema._ops.bsr_linear_backward_weight_sgd(claim.weights.detach(), buffer, gy, x, mask, *rule, *rest)
+    torch.autograd.graph.increment_version(claim.weights)
+    claim.applied = True
+
+
+def _wanted(accumulate: Any) -> str | None:
+    """What this backward does with the gradient of the leaf: "accumulated" in `.grad`, "returned" by autograd.grad, or None."""
     try:
-        return torch._C._will_engine_execute_node(accumulate)
+        return "accumulated" if torch._C._will_engine_execute_node(accumulate) else None
     except RuntimeError:
         # torch's answer for a leaf that autograd.grad was given
-        return "captured"
+        return "returned"
+
+
+def _watched(weights: Tensor) -> bool:
+    return weights.grad is not None or bool(weights._backward_hooks or weights._post_accumulate_grad_hooks)
 
 
 def _masked(values: Tensor, index: Index) -> Tensor:

@@ -13,8 +13,10 @@ from efcn_kernels.geometry import ConvGeometry
 from efcn_kernels.layout import BlockLayout
 from efcn_kernels.nn import EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d
 from efcn_kernels.ops import batch_last, bsr_linear, build_info
+from efcn_kernels.optim import EFCNSGD
 
 __all__ = [
+    "EFCNSGD",
     "BlockLayout",
     "ConvGeometry",
     "EFCNLinear",

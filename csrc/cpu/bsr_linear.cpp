@@ -26,7 +26,7 @@ void run_product(const Problem& p, const Pattern& pattern, const Operand& source
   job.c = c.data;
   job.c_site = c.site;
   job.c_channel = c.channel;
-  job.batch = c.batch;
+  job.batch = target.batch;
   job.sites = target.sites;
   split_product(job, table, p.dtype);
   const ProductTask run = table.product[static_cast<int>(p.dtype)];

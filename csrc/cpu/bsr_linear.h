@@ -25,7 +25,8 @@ void run_product(const Problem& p, const Pattern& pattern, const Operand& source
 
 void bsr_linear(const Problem& p);
 void bsr_linear_backward_input(const Problem& p);
-void bsr_linear_backward_weight(const Problem& p);
+// sgd: null, or the step that the gradients make on p.values
+void bsr_linear_backward_weight(const Problem& p, const SgdJob* sgd = nullptr);
 
 // tasks = sites x row parts x batch parts, enough of them that threads end together although border sites have less to do
 inline void split_product(ProductJob& job, const KernelTable& table, Dtype dtype) {

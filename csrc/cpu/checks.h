@@ -71,6 +71,15 @@ inline const int32_t* check_index(const char* op, const char* name, const Tensor
   return static_cast<const int32_t*>(t.data_ptr());
 }
 
+// the memory of a tensor that lies beside the weights, element for element
+inline void* check_beside(const char* op, const char* name, const Tensor& t, const Tensor& values, ScalarType type) {
+  require(t.is_cpu(), op, name, " must be on the CPU");
+  require(t.scalar_type() == type, op, name, " must be ", name_of(type), ", got ", name_of(t.scalar_type()));
+  require(shape_of(t) == shape_of(values), op, name, " must have the shape of values, ", shape_of(values), ", got ", shape_of(t));
+  require(t.is_contiguous(), op, name, " must be contiguous");
+  return t.data_ptr();
+}
+
 // x and y may be gx and gy; either side of the pattern may be absent
 struct Arguments {
   const char* op;

@@ -100,12 +100,23 @@ EFCN_INLINE void widen(Compute<S>* to, const S* from, int64_t count) {
 }
 
 template <class S>
+EFCN_INLINE Vec<Compute<S>> load_some_as(const S* p, int64_t count) {
+  Compute<S> wide[lanes<Compute<S>>] = {};
+  widen(wide, p, count);
+  return load(wide);
+}
+
+template <class S>
 EFCN_INLINE void narrow(S* to, const Compute<S>* from, int64_t count) {
   using T = Compute<S>;
   constexpr int L = lanes<T>;
   int64_t i = 0;
   for (; i + L <= count; i += L) store_as(to + i, load(from + i));
   if (i == count) return;
+  if constexpr (sizeof(S) == sizeof(T)) {
+    store_some(to + i, load_some(from + i, count - i), count - i);
+    return;
+  }
   T buffer[L] = {};
   for (int64_t j = i; j < count; ++j) buffer[j - i] = from[j];
   S small[L];

@@ -4,7 +4,7 @@
 #include "pack.h"
 #include "product.h"
 #include "weight_dot.h"
-#include "weight_outer.h"
+#include "weight_window.h"
 
 namespace efcn {
 namespace EFCN_ISA {
@@ -37,15 +37,25 @@ static const KernelTable table = {
     EFCN_ISA_NAME,
     EFCN_VECTOR_BYTES,
     tile_rows,
-    {pack_task<float, float, true>, pack_task<double, double, true>, pack_task<bf16, bf16, true>, pack_task<f16, f16, true>},
-    {pack_task<float, float, true>, pack_task<double, double, true>, pack_task<bf16, float, true>, pack_task<f16, float, true>},
-    {pack_task<float, float, false>, pack_task<double, double, false>, pack_task<bf16, bf16, false>, pack_task<f16, f16, false>},
+    {pack_task<float, true>, pack_task<double, true>, pack_task<bf16, true>, pack_task<f16, true>},
+    {pack_task<float, false>, pack_task<double, false>, pack_task<bf16, false>, pack_task<f16, false>},
     {product_task<float>, product_task<double>, product_task<bf16>, product_task<f16>},
     {tile_rows, tile_rows, tile_rows, tile_rows},
     {product_scratch<float>, product_scratch<double>, product_scratch<bf16>, product_scratch<f16>},
-    {weight_outer_task<float>, weight_outer_task<double>, weight_outer_task<bf16>, weight_outer_task<f16>},
-    weight_outer_scratch,
-    {weight_dot_task<float>, weight_dot_task<double>, weight_dot_task<bf16>, weight_dot_task<f16>},
+    {
+        {{weight_outer_task<float>, weight_outer_scratch<float>},
+         {weight_outer_task<double>, weight_outer_scratch<double>},
+         {weight_outer_task<bf16>, weight_outer_scratch<bf16>},
+         {weight_outer_task<f16>, weight_outer_scratch<f16>}},
+        {{weight_window_task<float>, weight_window_scratch<float>},
+         {weight_window_task<double>, weight_window_scratch<double>},
+         {weight_window_task<bf16>, weight_window_scratch<bf16>},
+         {weight_window_task<f16>, weight_window_scratch<f16>}},
+        {{weight_dot_task<float>, weight_dot_scratch},
+         {weight_dot_task<double>, weight_dot_scratch},
+         {weight_dot_task<bf16>, weight_dot_scratch},
+         {weight_dot_task<f16>, weight_dot_scratch}},
+    },
     {spin<float>, spin<double>},
 };
 

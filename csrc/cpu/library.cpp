@@ -24,6 +24,22 @@ void backward_weight(Tensor gvalues, Tensor gy, Tensor x, Tensor crow, Tensor co
       check({"bsr_linear_backward_weight", "x", &x, "gy", &gy, "gvalues", &gvalues, nullptr, &crow, &col, &tcrow, &tcol, &tblock}));
 }
 
+void backward_weight_sgd(Tensor values, std::optional<Tensor> momentum_buffer, Tensor gy, Tensor x, std::optional<Tensor> mask, double lr,
+                         double momentum, double weight_decay, bool nesterov, Tensor crow, Tensor col, Tensor tcrow, Tensor tcol,
+                         Tensor tblock) {
+  const char* op = "bsr_linear_backward_weight_sgd";
+  const Problem p = check({op, "x", &x, "gy", &gy, "values", &values, nullptr, &crow, &col, &tcrow, &tcol, &tblock});
+  require(p.batch > 0, op, "an empty batch makes no gradient to step by, got x ", shape_of(x));
+  SgdJob sgd{};
+  if (momentum_buffer) sgd.momentum_buffer = check_beside(op, "momentum_buffer", *momentum_buffer, values, values.scalar_type());
+  if (mask) sgd.mask = static_cast<const bool*>(check_beside(op, "mask", *mask, values, ScalarType::Bool));
+  sgd.lr = lr;
+  sgd.momentum = momentum;
+  sgd.weight_decay = weight_decay;
+  sgd.nesterov = nesterov;
+  bsr_linear_backward_weight(p, &sgd);
+}
+
 void prefer_large_pages_of(Tensor t) {
   const int64_t bytes = t.scalar_type() == ScalarType::Double ? 8 : t.scalar_type() == ScalarType::Float ? 4 : 2;
   prefer_large_pages(t.data_ptr(), static_cast<size_t>(t.numel() * bytes));
@@ -46,6 +62,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
   m.def(
       "bsr_linear_backward_weight(Tensor(a!) gvalues, Tensor gy, Tensor x, Tensor crow, Tensor col, "
       "Tensor tcrow, Tensor tcol, Tensor tblock) -> ()");
+  m.def(
+      "bsr_linear_backward_weight_sgd(Tensor(a!) values, Tensor(b!)? momentum_buffer, Tensor gy, Tensor x, Tensor? mask, float lr, "
+      "float momentum, float weight_decay, bool nesterov, Tensor crow, Tensor col, Tensor tcrow, Tensor tcol, Tensor tblock) -> ()");
   m.def("prefer_large_pages(Tensor(a!) t) -> ()");
   m.def("isa() -> str");
   m.def("isas() -> str");
@@ -58,6 +77,7 @@ STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CPU, m) {
   m.impl("bsr_linear", TORCH_BOX(&efcn::forward));
   m.impl("bsr_linear_backward_input", TORCH_BOX(&efcn::backward_input));
   m.impl("bsr_linear_backward_weight", TORCH_BOX(&efcn::backward_weight));
+  m.impl("bsr_linear_backward_weight_sgd", TORCH_BOX(&efcn::backward_weight_sgd));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CompositeExplicitAutograd, m) {

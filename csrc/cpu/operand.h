@@ -15,15 +15,12 @@ struct Operand {
 // the operand itself where it lies well, a packed copy otherwise; `finish` copies an output back
 class Rows {
  public:
-  // wide: in the compute type, each row at least one vector long
-  enum class Use { input, wide_input, output };
+  enum class Use { input, output };
   Rows(const KernelTable& table, const Operand& operand, Use use);
   void finish() const;
 
   void* data;
   int64_t site, channel;
-  // padded to one vector where the rows are wide
-  int64_t batch;
 
  private:
   const KernelTable& table_;

@@ -1,4 +1,4 @@
-// view (any strides) <-> rows[site][channel][pitch], batch innermost; S is the view's type, R that of the rows
+// view (any strides) <-> rows[site][channel][pitch], batch innermost
 #pragma once
 
 #include "convert.h"
@@ -33,13 +33,13 @@ struct Lines {
   }
 };
 
-template <class S, class R>
+template <class S>
 void pack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
   using T = Compute<S>;
   constexpr int L = lanes<T>;
   const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
-  R* rows[L];
-  for (int i = 0; i < L; ++i) rows[i] = static_cast<R*>(job.rows) + lines_of.row(j + i);
+  S* rows[L];
+  for (int i = 0; i < L; ++i) rows[i] = static_cast<S*>(job.rows) + lines_of.row(j + i);
   for (int64_t n = 0; n < job.batch; n += L) {
     Vec<T> v[L];
     if (n + L <= job.batch) {
@@ -68,18 +68,12 @@ void unpack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
   }
 }
 
-template <class S, class R>
+template <class S>
 void pack_line(const PackJob& job, const Lines& lines_of, int64_t j) {
   const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
-  R* to = static_cast<R*>(job.rows) + lines_of.row(j);
-  for (int64_t n = 0; n < job.batch; ++n) {
-    if constexpr (sizeof(R) == sizeof(S)) {
-      to[n] = from[n * job.view.batch];
-    } else {
-      widen(to + n, from + n * job.view.batch, 1);
-    }
-  }
-  for (int64_t n = job.batch; n < job.pitch; ++n) to[n] = R{};
+  S* to = static_cast<S*>(job.rows) + lines_of.row(j);
+  for (int64_t n = 0; n < job.batch; ++n) to[n] = from[n * job.view.batch];
+  for (int64_t n = job.batch; n < job.pitch; ++n) to[n] = S{};
 }
 
 template <class S>
@@ -89,7 +83,7 @@ void unpack_line(const PackJob& job, const Lines& lines_of, int64_t j) {
   for (int64_t n = 0; n < job.batch; ++n) to[n * job.view.batch] = from[n];
 }
 
-template <class S, class R, bool Pack>
+template <class S, bool Pack>
 void pack_task(const PackJob& job, int64_t task) {
   constexpr int L = lanes<Compute<S>>;
   const Lines lines_of(job);
@@ -99,14 +93,14 @@ void pack_task(const PackJob& job, int64_t task) {
     const int64_t j = group * L;
     if (job.view.batch != 1 && j + L <= count && lines_of.adjacent(j, L)) {
       if constexpr (Pack)
-        pack_block<S, R>(job, lines_of, j);
+        pack_block<S>(job, lines_of, j);
       else
         unpack_block<S>(job, lines_of, j);
       continue;
     }
     for (int64_t i = j; i < j + L && i < count; ++i) {
       if constexpr (Pack)
-        pack_line<S, R>(job, lines_of, i);
+        pack_line<S>(job, lines_of, i);
       else
         unpack_line<S>(job, lines_of, i);
     }

@@ -5,7 +5,6 @@
 #include <immintrin.h>
 
 #include "product_site.h"
-#include "tile.h"
 
 namespace efcn {
 namespace EFCN_ISA {
@@ -33,8 +32,6 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
   using Site::bands;
   using Site::job;
   using Site::L;
-  using Site::row0;
-  using Site::row1;
   static constexpr int64_t chunk = Engine::chunk, width = Engine::width;
   static constexpr int64_t panel_size = chunk / 2 * width * L;
   // one line more, so that rows do not meet in the same sets of a cache
@@ -68,7 +65,7 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t j = 0; j < parts[i].length; ++j, ++k) {
         b_rows[k] = parts[i].b + j * job.b_channel;
-        a_rows[k] = static_cast<const bf16*>(job.values) + parts[i].a + j * job.a_k + row0 * job.a_row;
+        a_rows[k] = static_cast<const bf16*>(job.values) + parts[i].a + j * job.a_k + bands.row0 * job.a_row;
       }
     }
     for (; k % Engine::steps; ++k) a_rows[k] = b_rows[k] = nullptr;
@@ -82,11 +79,11 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
 
   // rows of values are rows of weights already
   void copy_weights(int64_t count) {
-    for (int64_t r = 0; r < row1 - row0; ++r) {
+    for (int64_t r = 0; r < bands.row1 - bands.row0; ++r) {
       bf16* to = reinterpret_cast<bf16*>(weights + r * weight_pitch);
       bf16* const end = to + 2 * pairs;
       for (int64_t i = 0; i < count; to += parts[i++].length) {
-        const bf16* from = static_cast<const bf16*>(job.values) + parts[i].a + (row0 + r) * job.a_row;
+        const bf16* from = static_cast<const bf16*>(job.values) + parts[i].a + (bands.row0 + r) * job.a_row;
         for (int64_t k = 0; k < parts[i].length; k += 2 * L) {
           const int64_t left = parts[i].length - k;
           const __mmask32 mask = left < 2 * L ? (__mmask32{1} << left) - 1 : ~__mmask32{0};
@@ -99,14 +96,14 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
 
   // values run along the rows of weights: squares of 16 rows by 16 pairs of steps
   void transpose_weights() {
-    for (int64_t r = 0; r < row1 - row0; r += L) {
+    for (int64_t r = 0; r < bands.row1 - bands.row0; r += L) {
       for (int64_t p = 0; p < pairs; p += L) {
         Vec<float> square[L];
         for (int64_t i = 0; i < L; ++i) {
           const bf16* const* rows = a_rows + 2 * (p + i);
           const bool inside = p + i < pairs;
           const bf16 *low = inside ? rows[0] : nullptr, *high = inside ? rows[1] : nullptr;
-          square[i] = (Vec<float>)load_pairs(low ? low + r : nullptr, high ? high + r : nullptr, row1 - row0 - r);
+          square[i] = (Vec<float>)load_pairs(low ? low + r : nullptr, high ? high + r : nullptr, bands.row1 - bands.row0 - r);
         }
         transpose<float>(square);
         for (int64_t i = 0; i < L; ++i) store_pairs(weights + (r + i) * weight_pitch + p, (Bits)square[i]);
@@ -126,10 +123,10 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
   }
 
   void start(int64_t pitch) {
-    for (int64_t row = row0; row < row1; ++row) {
+    for (int64_t row = bands.row0; row < bands.row1; ++row) {
       float bias = 0;
       if (job.bias) widen(&bias, static_cast<const bf16*>(job.bias) + Site::site * job.rows + row, 1);
-      for (int64_t n = 0; n < pitch; n += L) store(sums + (row - row0) * pitch + n, broadcast(bias));
+      for (int64_t n = 0; n < pitch; n += L) store(sums + (row - bands.row0) * pitch + n, broadcast(bias));
     }
   }
 
@@ -139,13 +136,13 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
     for (int64_t k0 = 0; k0 < Site::steps; k0 += chunk) {
       list_rows(k0);
       Prefetch<chunk> ahead;
-      Site::foresee(ahead, k0 + chunk, panels * bands);
+      Site::foresee(ahead, k0 + chunk, panels * bands.count);
       for (int64_t p = 0; p < panels; ++p) {
         const int64_t from = vector0 + part_start(vector1 - vector0, panels, p);
         const int64_t vectors = vector0 + part_start(vector1 - vector0, panels, p + 1) - from;
         fill_panel(Span<float>(from, vectors, job.batch), vectors);
-        for (int64_t band = 0; band < bands; ++band) {
-          const int64_t row = band * Engine::band, rest = row1 - row0 - row, rows = rest < Engine::band ? rest : Engine::band;
+        for (int64_t band = 0; band < bands.count; ++band) {
+          const int64_t row = band * Engine::band, rest = bands.row1 - bands.row0 - row, rows = rest < Engine::band ? rest : Engine::band;
           ahead.some();
           Engine::add(weights + row * weight_pitch, weight_pitch, panel, width * L, sums + row * pitch + (from - vector0) * L, pitch,
                       static_cast<int>(rows), static_cast<int>(vectors), pairs);

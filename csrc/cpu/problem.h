@@ -23,7 +23,7 @@ struct Pattern {
   const int32_t* block;
 };
 
-// packing or unpacking: view <-> rows[site][channel][pitch], in the storage type or, where wide, in the compute type
+// packing or unpacking: view <-> rows[site][channel][pitch], in the storage type
 struct PackJob {
   View view;
   int64_t batch, sites, channels;
@@ -52,10 +52,22 @@ struct ProductJob {
   int64_t row_parts, batch_parts;
 };
 
+// a step of SGD: g += weight_decay * w; m = momentum * m + g; w -= lr * m, or lr * (g + momentum * m) with nesterov
+struct SgdJob {
+  // m, of the shape and type of the weights; null: none, and g stands in its place
+  void* momentum_buffer;
+  // of the shape of the weights: where it is false g is 0; null: nowhere
+  const bool* mask;
+  double lr, momentum, weight_decay;
+  bool nesterov;
+};
+
 // gvalues[block][co][ci] = sum over n of gy[p][co][n] * x[q][ci][n]
 struct WeightJob {
   Pattern pattern;
   void* gvalues;
+  // null, or the step that the gradients make: `gvalues` then holds the weights
+  const SgdJob* sgd;
   const void* gy;
   int64_t gy_site, gy_channel;
   const void* x;
@@ -69,21 +81,27 @@ using PackTask = void (*)(const PackJob&, int64_t task);
 using ProductTask = void (*)(const ProductJob&, int64_t task, void* scratch);
 using WeightTask = void (*)(const WeightJob&, int64_t task, void* scratch);
 
+// how grad-weight computes; outer has tasks by input site, the others by output site
+enum class Way : int { outer, window, dot };
+constexpr int way_count = 3;
+
+struct WeightKernel {
+  WeightTask run;
+  size_t (*scratch)(const WeightJob&);
+};
+
 struct KernelTable {
   const char* name;
   int64_t vector_bytes;
   // rows of the largest register tile
   int64_t tile_rows;
   PackTask pack[dtype_count];
-  PackTask pack_wide[dtype_count];
   PackTask unpack[dtype_count];
   ProductTask product[dtype_count];
   // rows that a product computes together: row parts are whole numbers of them
   int64_t product_band[dtype_count];
   size_t (*product_scratch[dtype_count])(const ProductJob&);
-  WeightTask weight_outer[dtype_count];
-  size_t (*weight_outer_scratch)(const WeightJob&);
-  WeightTask weight_dot[dtype_count];
+  WeightKernel weight[way_count][dtype_count];
   // runs `steps` rounds of register-only multiply-adds; returns how many floating-point operations that were
   double (*spin[2])(int64_t steps);
 };

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "product_site.h"
-#include "tile.h"
 
 namespace efcn {
 namespace EFCN_ISA {
@@ -20,12 +19,9 @@ template <class S>
 struct Product : ProductSite<S, chunk_steps, tile_rows> {
   using Site = ProductSite<S, chunk_steps, tile_rows>;
   using T = Compute<S>;
-  using Site::band_start;
   using Site::bands;
   using Site::job;
   using Site::L;
-  using Site::row0;
-  using Site::row1;
   static constexpr bool convert = sizeof(S) != sizeof(T);
   static constexpr int64_t widest = tile_vectors(1) > tile_vectors(tile_rows) ? tile_vectors(1) : tile_vectors(tile_rows);
   // whole vectors are written
@@ -54,7 +50,7 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
         panel(static_cast<T*>(memory)),
         sums(panel + panel_size),
         weights(sums + sums_size(j)),
-        width(tile_vectors(static_cast<int>(divide_up(row1 - row0, bands)))),
+        width(tile_vectors(static_cast<int>(divide_up(bands.row1 - bands.row0, bands.count)))),
         pack_weights(packs_weights(j)) {}
 
   // the weights of a chunk in the order in which tiles read them: rows of steps or, for each band, steps of rows
@@ -63,13 +59,13 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
       // what is written too much is overwritten by the parts that follow
       T* to = weights;
       for (int64_t i = 0; i < count; to += parts[i++].length) {
-        widen_rows(to, weight_pitch, parts[i].a + row0 * job.a_row, job.a_row, row1 - row0, parts[i].length);
+        widen_rows(to, weight_pitch, parts[i].a + bands.row0 * job.a_row, job.a_row, bands.row1 - bands.row0, parts[i].length);
       }
       return;
     }
-    for (int64_t band = 0; band < bands; ++band) {
+    for (int64_t band = 0; band < bands.count; ++band) {
       T* to = weights + band * tile_rows * weight_pitch;
-      const int64_t row = band_start(band), rows = band_start(band + 1) - row;
+      const int64_t row = bands.start(band), rows = bands.start(band + 1) - row;
       for (int64_t i = 0; i < count; to += parts[i++].length * tile_rows) {
         widen_rows(to, tile_rows, parts[i].a + row, job.a_k, parts[i].length, rows);
       }
@@ -118,20 +114,20 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
       count = Site::list_parts(Site::first, Site::steps, k0, parts);
       if (pack_weights) fill_weights();
       Prefetch<chunk_steps> ahead;
-      Site::foresee(ahead, k0 + chunk_steps, panels * bands);
+      Site::foresee(ahead, k0 + chunk_steps, panels * bands.count);
       for (int64_t p = 0; p < panels; ++p) {
         const int64_t from = vector0 + part_start(vector1 - vector0, panels, p);
         const int64_t vectors = vector0 + part_start(vector1 - vector0, panels, p + 1) - from;
         const Span<T> span(from, vectors, job.batch);
-        const bool copy = convert || bands >= worth_packing || span.high < L;
+        const bool copy = convert || bands.count >= worth_packing || span.high < L;
         if (copy) fill_panel(span, vectors);
         tile.b_k = copy ? vectors * L : job.b_channel;
         tile.b_last = copy ? (vectors - 1) * L : span.last;
         tile.c_last = aside ? (vectors - 1) * L : span.last;
         tile.high = aside ? L : span.high;
-        for (int64_t band = 0; band < bands; ++band) {
-          const int64_t row = band_start(band);
-          const int rows = static_cast<int>(band_start(band + 1) - row);
+        for (int64_t band = 0; band < bands.count; ++band) {
+          const int64_t row = bands.start(band);
+          const int rows = static_cast<int>(bands.start(band + 1) - row);
           // whole vectors may be written
           T init[tile_rows + L] = {};
           if (job.bias) widen(init, static_cast<const S*>(job.bias) + Site::site * job.rows + row, rows);
@@ -139,7 +135,7 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
           tile.segments = segments;
           tile.segment_count = lay_segments(copy ? panel : nullptr, tile.b_k, span.offset, band);
           if (aside) {
-            tile.c = sums + (row - row0) * pitch + (from - vector0) * L;
+            tile.c = sums + (row - bands.row0) * pitch + (from - vector0) * L;
           } else if constexpr (!convert) {
             tile.c = static_cast<T*>(job.c) + Site::site * job.c_site + row * job.c_channel + span.offset;
           }
@@ -154,8 +150,8 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
 
   // where a band of rows finds the weights of the chunk and what they are multiplied with: in the copies, where there are any
   int64_t lay_segments(const T* copy, int64_t pitch, int64_t offset, int64_t band) {
-    const int64_t row = band_start(band), step = job.a_k == 1 ? 1 : tile_rows;
-    const T* side = weights + (job.a_k == 1 ? row - row0 : band * tile_rows) * weight_pitch;
+    const int64_t row = bands.start(band), step = job.a_k == 1 ? 1 : tile_rows;
+    const T* side = weights + (job.a_k == 1 ? row - bands.row0 : band * tile_rows) * weight_pitch;
     int64_t k = 0;
     for (int64_t i = 0; i < count; k += parts[i++].length) {
       segments[i] = {side + k * step, copy + k * pitch, parts[i].length};

@@ -3,6 +3,7 @@
 
 #include "convert.h"
 #include "prefetch.h"
+#include "tile.h"
 
 namespace efcn {
 namespace EFCN_ISA {
@@ -27,25 +28,18 @@ struct ProductSite {
 
   const ProductJob& job;
   int64_t site;
-  // this task's rows, cut into bands of nearly equal height
-  int64_t row0, row1, bands;
+  const Bands bands;
   // blocks of the site from here, and steps of its whole reduction
   int64_t first, steps;
 
   // rows of the largest task
   static int64_t task_rows(const ProductJob& job) { return divide_up(divide_up(job.rows, Band), job.row_parts) * Band; }
 
-  ProductSite(const ProductJob& j, int64_t task) : job(j), site(task / job.batch_parts / job.row_parts) {
-    const int64_t all = divide_up(job.rows, Band), part = task / job.batch_parts % job.row_parts;
-    row0 = part_start(all, job.row_parts, part) * Band;
-    const int64_t cut = part_start(all, job.row_parts, part + 1) * Band;
-    row1 = cut < job.rows ? cut : job.rows;
-    bands = divide_up(row1 - row0, Band);
+  ProductSite(const ProductJob& j, int64_t task)
+      : job(j), site(task / j.batch_parts / j.row_parts), bands(j.rows, Band, j.row_parts, task / j.batch_parts % j.row_parts) {
     first = job.pattern.start[site];
     steps = (job.pattern.start[site + 1] - first) * job.depth;
   }
-
-  int64_t band_start(int64_t band) const { return row0 + part_start(row1 - row0, bands, band); }
 
   // calls compute(vector0, vector1) for blocks of the task's share of the batch
   template <class F>
@@ -82,8 +76,8 @@ struct ProductSite {
       count = list_parts(from, (job.pattern.start[site + 2] - from) * job.depth, 0, next);
     }
     for (int64_t i = 0; i < count; ++i) {
-      const S* from = static_cast<const S*>(job.values) + next[i].a + row0 * job.a_row;
-      const int64_t rows = row1 - row0, length = next[i].length;
+      const S* from = static_cast<const S*>(job.values) + next[i].a + bands.row0 * job.a_row;
+      const int64_t rows = bands.row1 - bands.row0, length = next[i].length;
       if (job.a_k == 1) {
         ahead.add(from, sizeof(S), rows, job.a_row, length);
       } else {
@@ -96,7 +90,7 @@ struct ProductSite {
   // sums of vectors [vector0, vector1) of the task's rows, `pitch` apart, to c
   void write(const T* sums, int64_t pitch, int64_t vector0, int64_t vector1) const {
     S* const target = static_cast<S*>(job.c) + site * job.c_site;
-    for (int64_t row = row0; row < row1; ++row, sums += pitch) {
+    for (int64_t row = bands.row0; row < bands.row1; ++row, sums += pitch) {
       S* to = target + row * job.c_channel;
       if (job.batch < L) {
         narrow(to, sums, job.batch);

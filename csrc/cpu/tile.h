@@ -141,6 +141,19 @@ EFCN_INLINE TileFn<T, E> choose_tile(int rows, int vectors) {
   return choose_vectors<T, E, 1>(vectors);
 }
 
+// rows in bands of nearly equal height, whole bands to each of `parts`
+struct Bands {
+  int64_t row0, row1, count;
+
+  Bands(int64_t rows, int64_t height, int64_t parts, int64_t part) {
+    const int64_t all = divide_up(rows, height), cut = part_start(all, parts, part + 1) * height;
+    row0 = part_start(all, parts, part) * height;
+    row1 = cut < rows ? cut : rows;
+    count = divide_up(row1 - row0, height);
+  }
+  int64_t start(int64_t band) const { return row0 + part_start(row1 - row0, count, band); }
+};
+
 // vectors [first, first + count) of rows of `width` elements as one tile sees them
 template <class T>
 struct Span {

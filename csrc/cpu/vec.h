@@ -3,6 +3,10 @@
 
 #include "problem.h"
 
+#if EFCN_VECTOR_BYTES == 64
+#include <immintrin.h>
+#endif
+
 #ifndef EFCN_ISA
 #error "compile through isa_*.cpp: EFCN_ISA, EFCN_VECTOR_BYTES, EFCN_REGISTERS and EFCN_TILE_ROWS are set there"
 #endif
@@ -42,17 +46,35 @@ EFCN_INLINE Vec<T> broadcast(T s) {
 
 // the first `count` lanes
 template <class T>
-EFCN_INLINE void store_some(T* p, Vec<T> v, int count) {
+EFCN_INLINE void store_some(T* p, Vec<T> v, int64_t count) {
+#if EFCN_VECTOR_BYTES == 64
+  const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  if constexpr (sizeof(T) == 4) {
+    _mm512_mask_storeu_ps(p, mask, v);
+  } else {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), v);
+  }
+#else
   T buffer[lanes<T>];
   store(buffer, v);
-  for (int i = 0; i < count; ++i) p[i] = buffer[i];
+  for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
+#endif
 }
 
 template <class T>
-EFCN_INLINE Vec<T> load_some(const T* p, int count) {
+EFCN_INLINE Vec<T> load_some(const T* p, int64_t count) {
+#if EFCN_VECTOR_BYTES == 64
+  const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_maskz_loadu_ps(mask, p);
+  } else {
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p);
+  }
+#else
   T buffer[lanes<T>] = {};
-  for (int i = 0; i < count; ++i) buffer[i] = p[i];
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
   return load(buffer);
+#endif
 }
 
 template <int... I>

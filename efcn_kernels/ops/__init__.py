@@ -9,7 +9,7 @@ from torch import Tensor
 
 from efcn_kernels import planner
 from efcn_kernels.layout import BlockLayout
-from efcn_kernels.ops import cpu, dispatch, schema
+from efcn_kernels.ops import cpu, dispatch, fused, schema
 from efcn_kernels.ops.cpu import prefer_large_pages
 from efcn_kernels.ops.memory import batch_last
 
@@ -34,6 +34,8 @@ def bsr_linear(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | No
         low = torch.get_autocast_dtype(x.device.type)
         x, values, bias = _cast(x, low), _cast(values, low), None if bias is None else _cast(bias, low)
     index = layout.index(x.device)
+    if (claim := fused.claim_on(values)) is not None:
+        return fused.bsr_linear(x, values, bias, index, backend or "auto", claim)
     if index.mask is not None:
         values = values * index.mask
     y: Tensor = schema._ops.bsr_linear(x, values, bias, *index[:-1], backend or "auto")

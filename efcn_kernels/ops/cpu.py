@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from efcn_kernels.index import Index
+from efcn_kernels.ops import reference
 from efcn_kernels.ops.dispatch import Backend, Problem
+from efcn_kernels.ops.sgd import SGD
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -81,10 +83,22 @@ def bsr_linear_backward_weight(gvalues: Tensor, gy: Tensor, x: Tensor, index: In
     torch.ops.efcn_cpu.bsr_linear_backward_weight(gvalues, gy, x, index.crow, index.col, index.tcrow, index.tcol, index.tblock)
 
 
+def bsr_linear_backward_weight_sgd(
+    values: Tensor, momentum_buffer: Tensor | None, gy: Tensor, x: Tensor, mask: Tensor | None, rule: SGD, index: Index
+) -> None:
+    """A step of SGD by the gradients of bsr_linear_backward_weight where `mask` is true, by zeros elsewhere; see csrc/cpu/sgd.h."""
+    in_place = [values] if momentum_buffer is None else [values, momentum_buffer]
+    if gy.size(0) == 0 or not all(t.is_contiguous() for t in in_place):
+        # nothing that the kernels take
+        reference.bsr_linear_backward_weight_sgd(values, momentum_buffer, gy, x, mask, rule, index)
+    else:
+        torch.ops.efcn_cpu.bsr_linear_backward_weight_sgd(values, momentum_buffer, gy, x, mask, *rule, *index[:-1])
+
+
 def _refuse(problem: Problem) -> str | None:
     if problem.device.type != "cpu":
         return f"it computes on the CPU only, got {problem.device}"
     return None if problem.dtype in DTYPES else f"it computes {', '.join(map(str, DTYPES))}, got {problem.dtype}"
 
 
-backend = Backend("cpu", missing, _refuse, bsr_linear, bsr_linear_backward_input, bsr_linear_backward_weight)
+backend = Backend("cpu", missing, _refuse, bsr_linear, bsr_linear_backward_input, bsr_linear_backward_weight, bsr_linear_backward_weight_sgd)

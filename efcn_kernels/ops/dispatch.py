@@ -30,7 +30,7 @@ class Problem(NamedTuple):
 class Backend:
     """A name, why it is missing altogether (or None), why it refuses a problem (or None), and the three passes.
 
-    Each pass writes its first argument, whose memory is uninitialised.
+    Each pass writes its first argument, whose memory is uninitialised; bsr_linear_backward_weight_sgd steps the weights that it finds there.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Backend:
     bsr_linear: Callable[..., None]
     bsr_linear_backward_input: Callable[..., None]
     bsr_linear_backward_weight: Callable[..., None]
+    bsr_linear_backward_weight_sgd: Callable[..., None]
 
     def compute(self, op: str) -> Callable[..., None]:
         """The pass of that name."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from efcn_kernels.index import Index
 from efcn_kernels.ops.dispatch import Backend, Problem
+from efcn_kernels.ops.sgd import SGD, sgd_step
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:
@@ -35,9 +36,26 @@ def bsr_linear_backward_input(gx: Tensor, gy: Tensor, values: Tensor, index: Ind
 
 def bsr_linear_backward_weight(gvalues: Tensor, gy: Tensor, x: Tensor, index: Index) -> None:
     """gvalues[block] = sum over n of gy[n, p] outer x[n, q]."""
+    for block, gradient in _gradients(gy, x, index):
+        gvalues[block] = gradient
+
+
+def bsr_linear_backward_weight_sgd(
+    values: Tensor, momentum_buffer: Tensor | None, gy: Tensor, x: Tensor, mask: Tensor | None, rule: SGD, index: Index
+) -> None:
+    """A step of SGD by the gradients of bsr_linear_backward_weight where `mask` is true, by zeros elsewhere."""
+    for block, gradient in _gradients(gy, x, index):
+        weights, momentum = values[block], None if momentum_buffer is None else momentum_buffer[block]
+        sgd_step(weights, momentum, gradient if mask is None else gradient * mask[block], rule)
+        values[block] = weights
+        if momentum_buffer is not None and momentum is not None:
+            momentum_buffer[block] = momentum
+
+
+def _gradients(gy: Tensor, x: Tensor, index: Index) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of some blocks and their gradients, until all were there."""
     for p, block in _ranks(index.crow):
-        q = index.col[block]
-        gvalues[block] = torch.einsum("nbo,nbi->boi", _widen(gy[:, p]), _widen(x[:, q])).to(gvalues.dtype)
+        yield block, torch.einsum("nbo,nbi->boi", _widen(gy[:, p]), _widen(x[:, index.col[block]])).to(gy.dtype)
 
 
 def _ranks(pointers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -60,4 +78,6 @@ def _refuse(problem: Problem) -> str | None:
     return None if problem.dtype.is_floating_point or problem.dtype.is_complex else f"it computes floating point only, got {problem.dtype}"
 
 
-backend = Backend("reference", lambda: None, _refuse, bsr_linear, bsr_linear_backward_input, bsr_linear_backward_weight)
+backend = Backend(
+    "reference", lambda: None, _refuse, bsr_linear, bsr_linear_backward_input, bsr_linear_backward_weight, bsr_linear_backward_weight_sgd
+)

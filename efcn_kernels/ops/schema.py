@@ -13,12 +13,18 @@ from torch import Tensor
 from efcn_kernels.index import Index
 from efcn_kernels.ops.dispatch import Problem, implementation
 from efcn_kernels.ops.memory import empty_like_order
+from efcn_kernels.ops.sgd import SGD
 
 _INDEX = "Tensor crow, Tensor col, Tensor tcrow, Tensor tcol, Tensor tblock, str backend"
 _library = torch.library.Library("efcn", "DEF")
 _library.define(f"bsr_linear(Tensor x, Tensor values, Tensor? bias, {_INDEX}) -> Tensor")
 _library.define(f"bsr_linear_backward_input(Tensor gy, Tensor values, {_INDEX}) -> Tensor")
 _library.define(f"bsr_linear_backward_weight(Tensor gy, Tensor x, {_INDEX}) -> Tensor")
+# a step of SGD instead of a result; it has no derivative
+_library.define(
+    "bsr_linear_backward_weight_sgd(Tensor(a!) values, Tensor(b!)? momentum_buffer, Tensor gy, Tensor x, Tensor? mask, "
+    f"float lr, float momentum, float weight_decay, bool nesterov, {_INDEX}) -> ()"
+)
 
 
 def _bsr_linear_out(x: Tensor, values: Tensor, bias: Tensor | None, crow: Tensor, *_: Any) -> Tensor:
@@ -56,6 +62,24 @@ def _bsr_linear_backward_weight(gy: Tensor, x: Tensor, *rest: Any) -> Tensor:
     compute = implementation(rest[-1], Problem("bsr_linear_backward_weight", gy.device, gy.dtype))
     compute(gvalues, gy, x, _index(rest))
     return gvalues
+
+
+def _bsr_linear_backward_weight_sgd(
+    values: Tensor,
+    momentum_buffer: Tensor | None,
+    gy: Tensor,
+    x: Tensor,
+    mask: Tensor | None,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    *rest: Any,
+) -> None:
+    _check_sites("gy", gy, rest[0])
+    _check_sites("x", x, rest[2])
+    compute = implementation(rest[-1], Problem("bsr_linear_backward_weight_sgd", gy.device, gy.dtype))
+    compute(values, momentum_buffer, gy, x, mask, SGD(lr, momentum, weight_decay, nesterov), _index(rest))
 
 
 def _check_sites(name: str, x: Tensor, pointers: Tensor) -> None:
@@ -116,3 +140,6 @@ for _name, _compute, _shape, _derivative in (
         _library.impl(_name, _compute, _device)
     torch.library.register_fake(f"efcn::{_name}", _shape, lib=_library)
     torch.library.register_autograd(f"efcn::{_name}", _derivative, setup_context=_setup_context, lib=_library)
+for _device in ("CPU", "CUDA"):
+    _library.impl("bsr_linear_backward_weight_sgd", _bsr_linear_backward_weight_sgd, _device)
+torch.library.register_fake("efcn::bsr_linear_backward_weight_sgd", lambda *_: None, lib=_library)

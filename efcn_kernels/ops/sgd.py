@@ -1,0 +1,47 @@
+"""A step of SGD in plain torch, every rounding in its place: csrc/cpu/sgd.h does the same operations and has the same bits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from efcn_kernels.tolerance import accumulator
+
+PIECE = 1 << 16
+
+
+class SGD(NamedTuple):
+    """What a step depends on, as in torch.optim.SGD."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    nesterov: bool
+
+
+def sgd_step(weights: Tensor, momentum_buffer: Tensor | None, gradient: Tensor, rule: SGD) -> None:
+    """Update weights and momentum_buffer (None: no momentum) in place; all of one shape and dtype, half types computed in float32.
+
+    g += weight_decay * w; m = momentum * m + g; w -= lr * m, or lr * (g + momentum * m) with nesterov.
+    """
+    tensors = [weights, gradient] if momentum_buffer is None else [weights, gradient, momentum_buffer]
+    if all(t.is_contiguous() for t in tensors):
+        # in pieces, for temporaries to be small and to stay in cache
+        for pieces in zip(*(t.view(-1).split(PIECE) for t in tensors)):
+            _step(rule, *pieces)
+    else:
+        _step(rule, *tensors)
+
+
+def _step(rule: SGD, weights: Tensor, gradient: Tensor, momentum_buffer: Tensor | None = None) -> None:
+    wide = accumulator(weights.dtype)
+    w, g = weights.to(wide), gradient.to(wide)
+    # no alpha=: torch may then fuse product and sum into one rounding
+    if rule.weight_decay:
+        g = g + w * rule.weight_decay
+    if momentum_buffer is not None:
+        m = momentum_buffer.to(wide) * rule.momentum + g
+        momentum_buffer.copy_(m)
+        g = g + m * rule.momentum if rule.nesterov else m
+    weights.copy_(w - g * rule.lr)

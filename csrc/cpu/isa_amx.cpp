@@ -4,7 +4,7 @@
 #define EFCN_TILE_ROWS 6
 #define EFCN_VECTOR_BYTES 64
 
-#include "pairs.h"
+#include "weight_pairs.h"
 
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -25,7 +25,7 @@ static const Shapes shapes = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 1
 // 32 rows x 32 lanes in four tiles of sums; a tile of weights is 16 rows of 16 pairs, one of a panel 16 pairs of 16 lanes
 struct Matrix {
   // 384 steps of a panel are 24 KiB, and so are 32 rows of weights
-  static constexpr int64_t chunk = 384, band = 32, width = 2, steps = 32;
+  static constexpr int64_t chunk = 384, rows = 32, width = 2, steps = 32;
 
   // the tiles' shapes, for as long as a task runs
   struct State {
@@ -65,10 +65,10 @@ struct Matrix {
   }
 
   // c[r][n] += sum of pairs a[r][p] . b[p][n]; rows beyond the last are computed as well, so there must be room up to the next 16
-  static void add(const Pair* a, int64_t a_row, const Pair* b, int64_t b_row, float* c, int64_t c_row, int rows, int vectors,
+  static void add(const Pair* a, int64_t a_row, const Pair* b, int64_t b_row, float* c, int64_t c_row, int height, int vectors,
                   int64_t pairs) {
-    if (rows > 16 && vectors > 1) return add_tiles<true, true>(a, a_row, b, b_row, c, c_row, pairs);
-    if (rows > 16) return add_tiles<true, false>(a, a_row, b, b_row, c, c_row, pairs);
+    if (height > 16 && vectors > 1) return add_tiles<true, true>(a, a_row, b, b_row, c, c_row, pairs);
+    if (height > 16) return add_tiles<true, false>(a, a_row, b, b_row, c, c_row, pairs);
     if (vectors > 1) return add_tiles<false, true>(a, a_row, b, b_row, c, c_row, pairs);
     add_tiles<false, false>(a, a_row, b, b_row, c, c_row, pairs);
   }
@@ -86,8 +86,10 @@ const KernelTable* kernels_amx() {
     t.name = "amx";
     const int i = static_cast<int>(Dtype::bf16);
     t.product[i] = EFCN_ISA::pair_product_task<EFCN_ISA::Matrix>;
-    t.product_band[i] = EFCN_ISA::Matrix::band;
+    t.product_band[i] = EFCN_ISA::Matrix::rows;
     t.product_scratch[i] = EFCN_ISA::pair_product_scratch<EFCN_ISA::Matrix>;
+    t.weight[static_cast<int>(Way::outer)][i] = {EFCN_ISA::pair_weight_task<EFCN_ISA::Matrix>,
+                                                 EFCN_ISA::pair_weight_scratch<EFCN_ISA::Matrix>};
     return t;
   }();
   return &table;

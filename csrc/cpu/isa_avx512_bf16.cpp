@@ -4,7 +4,7 @@
 #define EFCN_TILE_ROWS 6
 #define EFCN_VECTOR_BYTES 64
 
-#include "pairs.h"
+#include "weight_pairs.h"
 
 namespace efcn {
 namespace EFCN_ISA {
@@ -15,19 +15,19 @@ struct MultiplyAdd<float, Pair> {
 };
 
 struct Dot {
-  static constexpr int64_t chunk = 192, band = tile_rows, width = tile_vectors(tile_rows), steps = 2;
+  static constexpr int64_t chunk = 192, rows = tile_rows, width = tile_vectors(tile_rows), steps = 2;
 
   struct State {
     // user-provided, for nothing to be called unused
     State() {}
   };
 
-  static void add(const Pair* a, int64_t a_row, const Pair* b, int64_t b_row, float* c, int64_t c_row, int rows, int vectors,
+  static void add(const Pair* a, int64_t a_row, const Pair* b, int64_t b_row, float* c, int64_t c_row, int height, int vectors,
                   int64_t pairs) {
     const Segment<Pair> segment{a, b, pairs};
     const int64_t last = (vectors - 1) * lanes<float>;
     const Tile<float, Pair> tile{&segment, 1, a_row, 1, b_row, last, c, c_row, last, nullptr, lanes<float>};
-    choose_tile<float, Pair>(rows, vectors)(tile);
+    choose_tile<float, Pair>(height, vectors)(tile);
   }
 };
 
@@ -39,8 +39,9 @@ const KernelTable* kernels_avx512_bf16() {
     t.name = "avx512_bf16";
     const int i = static_cast<int>(Dtype::bf16);
     t.product[i] = EFCN_ISA::pair_product_task<EFCN_ISA::Dot>;
-    t.product_band[i] = EFCN_ISA::Dot::band;
+    t.product_band[i] = EFCN_ISA::Dot::rows;
     t.product_scratch[i] = EFCN_ISA::pair_product_scratch<EFCN_ISA::Dot>;
+    t.weight[static_cast<int>(Way::outer)][i] = {EFCN_ISA::pair_weight_task<EFCN_ISA::Dot>, EFCN_ISA::pair_weight_scratch<EFCN_ISA::Dot>};
     return t;
   }();
   return &table;

@@ -27,8 +27,8 @@ EFCN_INLINE void store_pairs(Pair* to, Bits v) { _mm512_storeu_si512(to, (__m512
 
 // as ProductSite, with the steps of a chunk as one flat sequence, zeros up to a whole number of the engine's steps
 template <class Engine>
-struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
-  using Site = ProductSite<bf16, Engine::chunk, Engine::band>;
+struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::rows> {
+  using Site = ProductSite<bf16, Engine::chunk, Engine::rows>;
   using Site::bands;
   using Site::job;
   using Site::L;
@@ -142,7 +142,7 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::band> {
         const int64_t vectors = vector0 + part_start(vector1 - vector0, panels, p + 1) - from;
         fill_panel(Span<float>(from, vectors, job.batch), vectors);
         for (int64_t band = 0; band < bands.count; ++band) {
-          const int64_t row = band * Engine::band, rest = bands.row1 - bands.row0 - row, rows = rest < Engine::band ? rest : Engine::band;
+          const int64_t row = band * Engine::rows, rest = bands.row1 - bands.row0 - row, rows = rest < Engine::rows ? rest : Engine::rows;
           ahead.some();
           Engine::add(weights + row * weight_pitch, weight_pitch, panel, width * L, sums + row * pitch + (from - vector0) * L, pitch,
                       static_cast<int>(rows), static_cast<int>(vectors), pairs);

@@ -28,10 +28,11 @@ void run_product(const Problem& p, const Pattern& pattern, const Operand& source
   job.c_channel = c.channel;
   job.batch = target.batch;
   job.sites = target.sites;
-  split_product(job, table, p.dtype);
-  const ProductTask run = table.product[static_cast<int>(p.dtype)];
-  run_tasks(target.sites * job.row_parts * job.batch_parts, table.product_scratch[static_cast<int>(p.dtype)](job),
-            [&](int64_t task, void* scratch) { run(job, task, scratch); });
+  const int type = static_cast<int>(p.dtype);
+  const ProductKernel& kernel = job.rows < table.product[type].least_rows ? table.narrow_product[type] : table.product[type];
+  split_product(job, table, kernel, p.dtype);
+  run_tasks(target.sites * job.row_parts * job.batch_parts, kernel.scratch(job),
+            [&](int64_t task, void* scratch) { kernel.run(job, task, scratch); });
   c.finish();
 }
 

@@ -29,11 +29,11 @@ void bsr_linear_backward_input(const Problem& p);
 void bsr_linear_backward_weight(const Problem& p, const SgdJob* sgd = nullptr);
 
 // tasks = sites x row parts x batch parts, enough of them that threads end together although border sites have less to do
-inline void split_product(ProductJob& job, const KernelTable& table, Dtype dtype) {
+inline void split_product(ProductJob& job, const KernelTable& table, const ProductKernel& kernel, Dtype dtype) {
   // rows of a task at most: what is computed together stays in the second-level cache
   const int64_t most_rows = 512;
   const int64_t wanted = 16 * thread_count();
-  const int64_t bands = divide_up(job.rows, table.product_band[static_cast<int>(dtype)]);
+  const int64_t bands = divide_up(job.rows, kernel.band);
   const int64_t for_threads = divide_up(wanted, job.sites), for_cache = divide_up(job.rows, most_rows);
   const int64_t row_parts = for_threads > for_cache ? for_threads : for_cache;
   job.row_parts = row_parts < bands ? row_parts : bands;

@@ -40,13 +40,33 @@ EFCN_INLINE HalfBits load_half(const uint16_t* p) {
   return h;
 }
 
-EFCN_INLINE Vec<float> load_as(const float* p) { return load(p); }
-EFCN_INLINE Vec<double> load_as(const double* p) { return load(p); }
+// the first `count` numbers, zeros behind them
+EFCN_INLINE HalfBits load_half_some(const uint16_t* p, int64_t count) {
+#if EFCN_VECTOR_BYTES == 64
+  return (HalfBits)_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << count) - 1), p);
+#else
+  uint16_t buffer[lanes<float>] = {};
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return load_half(buffer);
+#endif
+}
 
-EFCN_INLINE Vec<float> load_as(const bf16* p) { return (Vec<float>)(__builtin_convertvector(load_half(&p->bits), Bits) << 16); }
+EFCN_INLINE void store_half(uint16_t* p, HalfBits h) { __builtin_memcpy(p, &h, sizeof(h)); }
 
-EFCN_INLINE Vec<float> load_as(const f16* p) {
-  const Bits h = __builtin_convertvector(load_half(&p->bits), Bits);
+EFCN_INLINE void store_half_some(uint16_t* p, HalfBits h, int64_t count) {
+#if EFCN_VECTOR_BYTES == 64
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << count) - 1), (__m256i)h);
+#else
+  uint16_t buffer[lanes<float>];
+  store_half(buffer, h);
+  for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
+#endif
+}
+
+EFCN_INLINE Vec<float> decode(HalfBits half, bf16) { return (Vec<float>)(__builtin_convertvector(half, Bits) << 16); }
+
+EFCN_INLINE Vec<float> decode(HalfBits half, f16) {
+  const Bits h = __builtin_convertvector(half, Bits);
   const Bits magnitude = (h & 0x7fffu) << 13;
   // exponent bias 127 - 15; a denormal is a fixed-point number of unit 2^-24
   const Bits normal = magnitude + (112u << 23);
@@ -57,20 +77,15 @@ EFCN_INLINE Vec<float> load_as(const f16* p) {
   return (Vec<float>)(bits | (h & 0x8000u) << 16);
 }
 
-EFCN_INLINE void store_as(float* p, Vec<float> v) { store(p, v); }
-EFCN_INLINE void store_as(double* p, Vec<double> v) { store(p, v); }
-
-EFCN_INLINE void store_as(bf16* p, Vec<float> v) {
+EFCN_INLINE HalfBits encode(Vec<float> v, bf16) {
   const Bits bits = (Bits)v;
   const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   // the carry of the rounding would turn some NaN into infinity: keep it, quiet
   const Bits nan = (bits >> 16) | 0x40u;
-  const Bits result = pick((bits & 0x7fffffffu) > 0x7f800000u, nan, rounded);
-  const HalfBits h = __builtin_convertvector(result, HalfBits);
-  __builtin_memcpy(p, &h, sizeof(h));
+  return __builtin_convertvector(pick((bits & 0x7fffffffu) > 0x7f800000u, nan, rounded), HalfBits);
 }
 
-EFCN_INLINE void store_as(f16* p, Vec<float> v) {
+EFCN_INLINE HalfBits encode(Vec<float> v, f16) {
   const Bits bits = (Bits)v;
   const Bits magnitude = bits & 0x7fffffffu;
   // normal result: round to nearest even at bit 13 and shift the exponent bias; the carry may reach infinity, rightly
@@ -80,48 +95,61 @@ EFCN_INLINE void store_as(f16* p, Vec<float> v) {
   Bits result = pick(magnitude < (113u << 23), denormal, normal);
   result = pick(magnitude >= (143u << 23), Bits{} + 0x7c00u, result);
   result = pick(magnitude > 0x7f800000u, 0x7e00u | ((magnitude >> 13) & 0x3ffu), result);
-  const HalfBits h = __builtin_convertvector(result | (bits >> 16 & 0x8000u), HalfBits);
-  __builtin_memcpy(p, &h, sizeof(h));
+  return __builtin_convertvector(result | (bits >> 16 & 0x8000u), HalfBits);
 }
 
-// `count` values, any count; full vectors first, the rest through a buffer
+// a vector of numbers of a storage type in the compute type
 template <class S>
-EFCN_INLINE void widen(Compute<S>* to, const S* from, int64_t count) {
-  using T = Compute<S>;
-  constexpr int L = lanes<T>;
-  int64_t i = 0;
-  for (; i + L <= count; i += L) store(to + i, load_as(from + i));
-  if (i == count) return;
-  S buffer[L] = {};
-  for (int64_t j = i; j < count; ++j) buffer[j - i] = from[j];
-  T wide[L];
-  store(wide, load_as(buffer));
-  for (int64_t j = i; j < count; ++j) to[j] = wide[j - i];
+EFCN_INLINE Vec<Compute<S>> load_as(const S* p) {
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    return load(p);
+  } else {
+    return decode(load_half(&p->bits), S{});
+  }
 }
 
 template <class S>
 EFCN_INLINE Vec<Compute<S>> load_some_as(const S* p, int64_t count) {
-  Compute<S> wide[lanes<Compute<S>>] = {};
-  widen(wide, p, count);
-  return load(wide);
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    return load_some(p, count);
+  } else {
+    return decode(load_half_some(&p->bits, count), S{});
+  }
+}
+
+template <class S>
+EFCN_INLINE void store_as(S* p, Vec<Compute<S>> v) {
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    store(p, v);
+  } else {
+    store_half(&p->bits, encode(v, S{}));
+  }
+}
+
+template <class S>
+EFCN_INLINE void store_some_as(S* p, Vec<Compute<S>> v, int64_t count) {
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    store_some(p, v, count);
+  } else {
+    store_half_some(&p->bits, encode(v, S{}), count);
+  }
+}
+
+// `count` values, any count: full vectors first
+template <class S>
+EFCN_INLINE void widen(Compute<S>* to, const S* from, int64_t count) {
+  constexpr int L = lanes<Compute<S>>;
+  int64_t i = 0;
+  for (; i + L <= count; i += L) store(to + i, load_as(from + i));
+  if (i < count) store_some(to + i, load_some_as(from + i, count - i), count - i);
 }
 
 template <class S>
 EFCN_INLINE void narrow(S* to, const Compute<S>* from, int64_t count) {
-  using T = Compute<S>;
-  constexpr int L = lanes<T>;
+  constexpr int L = lanes<Compute<S>>;
   int64_t i = 0;
   for (; i + L <= count; i += L) store_as(to + i, load(from + i));
-  if (i == count) return;
-  if constexpr (sizeof(S) == sizeof(T)) {
-    store_some(to + i, load_some(from + i, count - i), count - i);
-    return;
-  }
-  T buffer[L] = {};
-  for (int64_t j = i; j < count; ++j) buffer[j - i] = from[j];
-  S small[L];
-  store_as(small, load(buffer));
-  for (int64_t j = i; j < count; ++j) to[j] = small[j - i];
+  if (i < count) store_some_as(to + i, load_some(from + i, count - i), count - i);
 }
 
 }  // namespace EFCN_ISA

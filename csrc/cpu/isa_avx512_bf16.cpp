@@ -15,7 +15,7 @@ struct MultiplyAdd<float, Pair> {
 };
 
 struct Dot {
-  static constexpr int64_t chunk = 192, rows = tile_rows, width = tile_vectors(tile_rows), steps = 2;
+  static constexpr int64_t chunk = 192, rows = tile_rows, width = tile_vectors(tile_rows), steps = 2, least_rows = 1;
 
   struct State {
     // user-provided, for nothing to be called unused
@@ -38,10 +38,8 @@ const KernelTable* kernels_avx512_bf16() {
     KernelTable t = *kernels_avx512();
     t.name = "avx512_bf16";
     const int i = static_cast<int>(Dtype::bf16);
-    t.product[i] = EFCN_ISA::pair_product_task<EFCN_ISA::Dot>;
-    t.product_band[i] = EFCN_ISA::Dot::rows;
-    t.product_scratch[i] = EFCN_ISA::pair_product_scratch<EFCN_ISA::Dot>;
-    t.weight[static_cast<int>(Way::outer)][i] = {EFCN_ISA::pair_weight_task<EFCN_ISA::Dot>, EFCN_ISA::pair_weight_scratch<EFCN_ISA::Dot>};
+    t.product[i] = EFCN_ISA::pair_product<EFCN_ISA::Dot>;
+    t.weight[static_cast<int>(Way::outer)][i] = EFCN_ISA::pair_weight<EFCN_ISA::Dot>;
     return t;
   }();
   return &table;

@@ -33,15 +33,19 @@ double spin(int64_t steps) {
   return 2.0 * static_cast<double>(steps) * chains * lanes<T>;
 }
 
+template <class S>
+constexpr ProductKernel product_kernel() {
+  return {product_task<S>, product_scratch<S>, tile_rows, 0};
+}
+
 static const KernelTable table = {
     EFCN_ISA_NAME,
     EFCN_VECTOR_BYTES,
     tile_rows,
     {pack_task<float, true>, pack_task<double, true>, pack_task<bf16, true>, pack_task<f16, true>},
     {pack_task<float, false>, pack_task<double, false>, pack_task<bf16, false>, pack_task<f16, false>},
-    {product_task<float>, product_task<double>, product_task<bf16>, product_task<f16>},
-    {tile_rows, tile_rows, tile_rows, tile_rows},
-    {product_scratch<float>, product_scratch<double>, product_scratch<bf16>, product_scratch<f16>},
+    {product_kernel<float>(), product_kernel<double>(), product_kernel<bf16>(), product_kernel<f16>()},
+    {product_kernel<float>(), product_kernel<double>(), product_kernel<bf16>(), product_kernel<f16>()},
     {
         {{weight_outer_task<float>, weight_outer_scratch<float>},
          {weight_outer_task<double>, weight_outer_scratch<double>},

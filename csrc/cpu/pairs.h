@@ -11,16 +11,11 @@ namespace EFCN_ISA {
 
 using Pair = uint32_t;
 
-// `count` <= 16 numbers, zeros behind them
-EFCN_INLINE Bits load_numbers(const bf16* p, int64_t count) {
-  const __mmask16 mask = static_cast<__mmask16>(count < 16 ? (1u << count) - 1 : 0xffffu);
-  return __builtin_convertvector((HalfBits)_mm256_maskz_loadu_epi16(mask, p), Bits);
-}
-
-// lane i: a[i] below, b[i] above; null stands for zeros
+// lane i < count: a[i] below, b[i] above; null stands for zeros
 EFCN_INLINE Bits load_pairs(const bf16* a, const bf16* b, int64_t count) {
-  const Bits low = a ? load_numbers(a, count) : Bits{}, high = b ? load_numbers(b, count) : Bits{};
-  return low | high << 16;
+  if (count > lanes<float>) count = lanes<float>;
+  const HalfBits low = a ? load_half_some(&a->bits, count) : HalfBits{}, high = b ? load_half_some(&b->bits, count) : HalfBits{};
+  return __builtin_convertvector(low, Bits) | __builtin_convertvector(high, Bits) << 16;
 }
 
 EFCN_INLINE void store_pairs(Pair* to, Bits v) { _mm512_storeu_si512(to, (__m512i)v); }
@@ -164,6 +159,9 @@ template <class Engine>
 size_t pair_product_scratch(const ProductJob& job) {
   return static_cast<size_t>(PairProduct<Engine>::scratch_size(job)) * sizeof(Pair);
 }
+
+template <class Engine>
+constexpr ProductKernel pair_product = {pair_product_task<Engine>, pair_product_scratch<Engine>, Engine::rows, Engine::least_rows};
 
 }  // namespace EFCN_ISA
 }  // namespace efcn

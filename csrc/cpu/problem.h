@@ -85,6 +85,14 @@ using WeightTask = void (*)(const WeightJob&, int64_t task, void* scratch);
 enum class Way : int { outer, window, dot };
 constexpr int way_count = 3;
 
+struct ProductKernel {
+  ProductTask run;
+  size_t (*scratch)(const ProductJob&);
+  // rows computed together: row parts are whole numbers of them
+  int64_t band;
+  int64_t least_rows;
+};
+
 struct WeightKernel {
   WeightTask run;
   size_t (*scratch)(const WeightJob&);
@@ -97,10 +105,9 @@ struct KernelTable {
   int64_t tile_rows;
   PackTask pack[dtype_count];
   PackTask unpack[dtype_count];
-  ProductTask product[dtype_count];
-  // rows that a product computes together: row parts are whole numbers of them
-  int64_t product_band[dtype_count];
-  size_t (*product_scratch[dtype_count])(const ProductJob&);
+  ProductKernel product[dtype_count];
+  // for fewer rows than `least_rows` of the one above
+  ProductKernel narrow_product[dtype_count];
   WeightKernel weight[way_count][dtype_count];
   // runs `steps` rounds of register-only multiply-adds; returns how many floating-point operations that were
   double (*spin[2])(int64_t steps);

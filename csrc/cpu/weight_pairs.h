@@ -98,5 +98,8 @@ size_t pair_weight_scratch(const WeightJob& job) {
   return PairWeights<Engine>::scratch(job);
 }
 
+template <class Engine>
+constexpr WeightKernel pair_weight = {pair_weight_task<Engine>, pair_weight_scratch<Engine>};
+
 }  // namespace EFCN_ISA
 }  // namespace efcn

@@ -4,7 +4,9 @@ VENV ?= .venv
 # what to install where PYTHON has no torch; for another build: make TORCH="torch --index-url ..."
 TORCH ?= torch==2.13.0
 DEMO ?=
-BENCH ?= --layers alexnet
+# more options for every run of the benchmarks, and where their results go
+BENCH ?=
+RESULTS ?= benchmarks/results
 JOBS ?= 2
 
 BIN = $(VENV)/bin
@@ -44,9 +46,13 @@ demo: $(VENV)/.built
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -n $(JOBS) tests
 
+# what is committed in benchmarks/results; a machine without AVX2 leaves that run out
 bench: $(VENV)/.built
+	$(BIN)/efcn bench table --batch 250 --batch 1 --batch 8 --batch 32 --against conv,linear,unfold --contiguous $(BENCH) --json $(RESULTS)/cpu-table.json
+	-$(BIN)/efcn bench table --isa avx2 --against none $(BENCH) --json $(RESULTS)/cpu-table-avx2.json
+	$(BIN)/efcn bench alexnet skinny --contiguous $(BENCH) --json $(RESULTS)/cpu-alexnet-skinny.json
+	$(BIN)/efcn bench-report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
 	mkdir -p bench-output
-	$(BIN)/efcn bench $(BENCH) --json bench-output/bench.json
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json bench-output/pytest-benchmark.json
 
 lint: $(VENV)/.dev

@@ -125,12 +125,13 @@ def verify(
 def bench(
     names: Annotated[list[str] | None, typer.Argument(metavar="LAYERS", help="Layers or groups; --list names them.")] = None,
     layers: Annotated[list[str] | None, typer.Option(help="The same, separated by commas or repeated.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images.")] = 250,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Images, 250 if not given; may be repeated.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
     rounds: Annotated[int, typer.Option(min=1, help="At most so many rounds.")] = 15,
     limit: Annotated[float, typer.Option(min=0.1, help="Seconds for one layer with all of its competitors.")] = 30.0,
     against: Annotated[str, typer.Option(help="Competitors, separated by commas, or none.")] = "conv,linear,unfold,csr",
     contiguous: Annotated[bool, typer.Option("--contiguous", help="Time our step on contiguous images too.")] = False,
+    isa: Annotated[str | None, typer.Option(help="Instruction set of our kernels, such as avx2; the best if not given.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every round to this file.", metavar="FILE")] = None,
     show_list: Annotated[bool, typer.Option("--list", help="List the layers and groups and leave.")] = False,
 ) -> None:
@@ -145,10 +146,11 @@ def bench(
         return
     with _bad_input(ValueError, OSError):
         cases = select([*(names or []), *_split(layers)] or ["alexnet"])
-        settings = Settings(batch, dtype, rounds, limit, () if against == "none" else tuple(_split([against])), contiguous)
+        rivals = () if against == "none" else tuple(_split([against]))
+        settings = Settings(tuple(batch or (250,)), dtype, rounds, limit, rivals, contiguous, isa)
         if json is not None:
             prepare(json)
-    with _progress(len(cases)) as advance:
+    with _progress(len(cases) * len(set(settings.batches))) as advance:
         try:
             result = run(cases, settings, advance)
         except WrongAnswer as error:
@@ -157,6 +159,33 @@ def bench(
     Console().print(render(result))
     if json is not None:
         result.save(json)
+
+
+@app.command()
+def bench_report(
+    results: Annotated[list[Path], typer.Argument(metavar="JSON...", help="What `efcn bench --json` wrote.")],
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.", metavar="FILE")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the steps and the roofline of each result.", metavar="DIR")] = None,
+) -> None:
+    """Put measurements beside the targets, and draw them."""
+    from efcn_kernels.bench import target_report
+    from efcn_kernels.bench.result import load, prepare
+    from efcn_kernels.bench.targets import evaluate
+
+    with _bad_input(ValueError, OSError):
+        runs = {path.stem: load(path) for path in results}
+        rows = evaluate(list(runs.values()))
+        Console().print(target_report.table(rows))
+        if markdown is not None:
+            prepare(markdown)
+            markdown.write_text(target_report.markdown(rows, runs))
+        if figures is not None:
+            # here, so that the other commands start without matplotlib
+            from efcn_kernels.bench.figures import draw
+
+            for name, written in runs.items():
+                prepare(figures / f"{name}-steps.png")
+                draw(written, figures, name)
 
 
 @app.command()

@@ -98,7 +98,7 @@ def test_bench_prints_and_writes(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("skinny.conv3", "ours, contiguous", "conv, ", "linear", "unfold", "csr"))
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert json.loads(path.read_text())["settings"]["batch"] == 4
+    assert json.loads(path.read_text())["settings"]["batches"] == [4]
 
 
 def test_bench_lists_layers() -> None:
@@ -110,8 +110,18 @@ def test_bench_lists_layers() -> None:
 def test_bench_options_take_commas_and_none() -> None:
     result = efcn("bench", "--layers", "skinny.conv3,odd", *SMALL_BENCH[2:], "--against", "none")
     assert result.exit_code == 0, result.output
-    assert "these layers together" in result.stdout
+    assert "these layers together, N 4" in result.stdout
     assert "conv, " not in result.stdout
+
+
+def test_bench_report_writes_tables_and_figures(tmp_path: Path) -> None:
+    path, folder = tmp_path / "some.json", tmp_path / "figures"
+    assert efcn("bench", "odd", "--batch", "1", "--batch", "2", *SMALL_BENCH[4:], "--json", str(path)).exit_code == 0
+    result = efcn("bench-report", str(path), "--markdown", str(folder / "table.md"), "--figures", str(folder))
+    assert result.exit_code == 0, result.output
+    assert "not measured" in result.stdout
+    assert "| odd (17->29 k3 p1 @13x11) | 2 |" in (folder / "table.md").read_text()
+    assert {p.name for p in folder.iterdir()} == {"table.md", "some-steps.png", "some-roofline.png"}
 
 
 def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +142,8 @@ def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyP
         (["bench", "nope"], ["'nope'", "alexnet"]),
         (["bench", "--dtype", "int8"], ["float32", "'int8'"]),
         (["bench", "--batch", "0"], ["--batch"]),
+        (["bench", "--isa", "sse9"], ["isa", "'sse9'"]),
+        (["bench-report", "nowhere.json"], ["nowhere.json", "efcn bench --json"]),
         (["bench", "--against", "tf"], ["conv, linear, unfold, csr", "'tf'"]),
         (["demo", "--data", "imagenet"], ["cifar10", "'imagenet'"]),
         (["demo", "--epochs", "0"], ["--epochs"]),

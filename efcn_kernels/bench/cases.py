@@ -14,7 +14,10 @@ from efcn_kernels.nn import LocallyConnected2d
 
 @dataclass(frozen=True)
 class Case:
-    """A 2d convolution with zero padding at an input size (H, W)."""
+    """A 2d convolution with zero padding at an input size (H, W), without weight sharing.
+
+    support: as LocallyConnected2d takes it. first: a network's first layer, which training steps without grad-input.
+    """
 
     name: str
     in_channels: int
@@ -25,14 +28,16 @@ class Case:
     padding: int = 0
     dilation: int = 1
     groups: int = 1
+    support: str = "local"
+    first: bool = False
 
     def conv(self, dtype: torch.dtype = torch.float32) -> nn.Conv2d:
         """The convolution, with torch's initial weights."""
         return nn.Conv2d(self.in_channels, self.out_channels, self.kernel, self.stride, self.padding, self.dilation, self.groups, dtype=dtype)
 
     def layer(self, conv: nn.Conv2d) -> LocallyConnected2d:
-        """The locally connected layer with the function of `conv`."""
-        return LocallyConnected2d.from_conv(conv, self.size)
+        """The layer with the function of `conv` and weights wherever the support has them."""
+        return LocallyConnected2d.from_conv(conv, self.size, self.support)
 
     @property
     def geometry(self) -> ConvGeometry:
@@ -52,12 +57,13 @@ class Case:
         padding = f" p{self.padding}" if self.padding else ""
         dilation = f" d{self.dilation}" if self.dilation > 1 else ""
         groups = f" g{self.groups}" if self.groups > 1 else ""
-        return f"{self.in_channels}->{self.out_channels} k{self.kernel}{stride}{padding}{dilation}{groups} @{self.size[0]}x{self.size[1]}"
+        support = f" {self.support}" if self.support != "local" else ""
+        return f"{self.in_channels}->{self.out_channels} k{self.kernel}{stride}{padding}{dilation}{groups} @{self.size[0]}x{self.size[1]}{support}"
 
 
 # alexnet and skinny as d'Ascoli et al. 2019 use them, on CIFAR's 32x32 images
 CASES = (
-    Case("alexnet.conv1", 3, 64, (32, 32), 4, stride=2, padding=2),
+    Case("alexnet.conv1", 3, 64, (32, 32), 4, stride=2, padding=2, first=True),
     Case("alexnet.conv2", 64, 192, (8, 8), 5, padding=2),
     Case("alexnet.conv3", 192, 384, (3, 3), 3, padding=1),
     Case("alexnet.conv4", 384, 256, (3, 3), 3, padding=1),
@@ -70,12 +76,17 @@ CASES = (
     Case("odd", 17, 29, (13, 11), 3, padding=1),
     Case("strided", 16, 32, (28, 28), 5, stride=2, padding=2),
     Case("grouped", 64, 64, (14, 14), 3, padding=1, groups=4),
-    Case("digits", 1, 32, (28, 28), 5, padding=2),
+    Case("digits", 1, 32, (28, 28), 5, padding=2, first=True),
+    Case("alexnet.conv1.full", 3, 64, (32, 32), 4, stride=2, padding=2, support="full"),
+    Case("alexnet.conv2.full", 64, 192, (8, 8), 5, padding=2, support="full"),
 )
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "alexnet": ("alexnet.conv1", "alexnet.conv2", "alexnet.conv3", "alexnet.conv4", "alexnet.conv5"),
     "skinny": ("alexnet.conv1", "skinny.conv2", "skinny.conv3"),
+    "dense": ("alexnet.conv1.full", "alexnet.conv2.full"),
+    # the layers of `targets.TARGETS`
+    "table": tuple(case.name for case in CASES if case.name != "skinny.conv3"),
     "all": tuple(case.name for case in CASES),
 }
 

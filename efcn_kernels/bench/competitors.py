@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from efcn_kernels.bench.step import Ours, Step, gradients
+from efcn_kernels.bench.step import Ours, Step, gradients, whole
 from efcn_kernels.nn import EFCNLinear
 from efcn_kernels.sharing import tap_blocks
 
@@ -21,6 +21,8 @@ Comparison = dict[str, tuple[Tensor, Tensor, Tensor]]
 
 class Convolution:
     """The CNN's own layer, with shared weights: in NCHW and in channels_last memory order."""
+
+    local_only = True
 
     def __init__(self, ours: Ours) -> None:
         conv = ours.conv
@@ -48,7 +50,14 @@ class Convolution:
 
 
 class DenseLinear:
-    """nn.Linear with the whole matrix, zeros included; it trains them too."""
+    """nn.Linear with the whole matrix, zeros included; it trains them too.
+
+    Through torch.mm, which is MKL's in usual builds, and in float32 through oneDNN's inner product, which torch takes for
+    mkldnn tensors only: images and their gradients are such tensors from the start, but torch copies the weight's gradient
+    once more on its way out.
+    """
+
+    local_only = False
 
     def __init__(self, ours: Ours) -> None:
         layout, case = ours.layer.layout, ours.case
@@ -57,25 +66,37 @@ class DenseLinear:
         weight = torch.zeros(case.out_features, case.in_features, dtype=ours.x.dtype)
         blocks = weight.view(groups, co, layout.out_sites // groups, groups, ci, layout.in_sites // groups).permute(2, 0, 5, 3, 1, 4)
         row, col = (torch.from_numpy(a.astype(np.int64)) for a in (layout.row, layout.col))
-        blocks[row // groups, row % groups, col // groups, col % groups] = ours.layer.values.detach()
+        blocks[row // groups, row % groups, col // groups, col % groups] = ours.values
         linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(_flat_bias(ours))
         x, gy = ours.x.flatten(1), ours.gy.flatten(1)
-        self._step: Callable[[], tuple[Tensor, ...]] = lambda: gradients(linear, x, gy)
-        self.variants: Mapping[str, Step] = {"": self._step}
+        self._steps: dict[str, Callable[[], tuple[Tensor, ...]]] = {
+            "MKL" if torch.backends.mkl.is_available() else "BLAS": lambda: gradients(linear, x, gy)
+        }
+        if torch.backends.mkldnn.is_available() and x.dtype == torch.float32:
+            mx, mgy = x.to_mkldnn(), gy.to_mkldnn()
+            self._steps["oneDNN"] = lambda: gradients(linear, mx, mgy)
+        self.variants: Mapping[str, Step] = self._steps
 
     @staticmethod
     def bytes(ours: Ours) -> int:
-        # the weight, its gradient, and the indices with which the weight is filled
+        # the weight, its gradient and one copy of that; images and outputs with their gradients, twice
         weight = ours.case.out_features * ours.case.in_features * ours.x.element_size()
-        return 2 * weight + 2 * _size(ours.x, ours.gy)
+        return 3 * weight + 4 * _size(ours.x, ours.gy)
 
     def compare(self, ours: Ours) -> Comparison:
-        y, gx, gweight, gbias = self._step()
-        return _in_our_form(ours, y, gx, EFCNLinear.from_dense(gweight, ours.layer.layout).values.detach(), gbias)
+        found: Comparison = {}
+        for name, step in self._steps.items():
+            y, gx, gweight, gbias = (t.to_dense() if t.is_mkldnn else t for t in step())
+            layer = EFCNLinear.from_dense(gweight, ours.layer.layout)
+            gvalues = whole(layer.layout, [weights.detach() for weights, _ in layer._parts()])
+            found |= {f"{answer} ({name})": form for answer, form in _in_our_form(ours, y, gx, gvalues, gbias).items()}
+        return found
 
 
 class Unfold:
     """F.unfold, then one matrix product per output site: how locally connected layers are usually written."""
+
+    local_only = True
 
     def __init__(self, ours: Ours) -> None:
         case, geometry = ours.case, ours.case.geometry
@@ -84,7 +105,7 @@ class Unfold:
         self._taps = geometry.num_taps
         co, ci = geometry.block
         kernels = ours.x.new_zeros(sites, groups, self._taps, co, ci)
-        kernels[self._where.out, self._where.group, self._where.tap] = ours.layer.values.detach()[self._where.block]
+        kernels[self._where.out, self._where.group, self._where.tap] = ours.values[self._where.block]
         # (site and group, channel and tap, Co), the order of F.unfold's columns
         weight = kernels.permute(0, 1, 4, 2, 3).reshape(sites * groups, ci * self._taps, co).contiguous().requires_grad_()
         assert ours.layer.bias is not None
@@ -118,6 +139,8 @@ class Unfold:
 class Csr:
     """torch.sparse_csr with the backward that torch does not have for it written by hand."""
 
+    local_only = False
+
     def __init__(self, ours: Ours) -> None:
         self._positions = _entries(ours)
         order = torch.argsort(self._positions)
@@ -125,7 +148,7 @@ class Csr:
         entries = self._positions[order]
         shape = (ours.case.out_features, ours.case.in_features)
         row, col = entries // shape[1], entries % shape[1]
-        values = ours.layer.values.detach().flatten()[order]
+        values = ours.values.flatten()[order]
         turned = torch.argsort(col * shape[0] + row)
         with warnings.catch_warnings():
             # torch announces that its CSR tensors are in beta

@@ -8,7 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from efcn_kernels.bench.result import CaseResult, Result, Timing
+from efcn_kernels.bench.peak import Peak
+from efcn_kernels.bench.result import OURS, CaseResult, Result, Timing
 from efcn_kernels.bench.timing import quartiles
 
 # a quiet machine has a load of a few hundredths; one busy neighbour on two cores makes 0.5 a core
@@ -31,28 +32,37 @@ def table(result: Result) -> Table:
     view.add_column("layer", no_wrap=True, min_width=22)
     for name in ("ms", "IQR", "ratio", "forward", "grad-in", "grad-wt"):
         view.add_column(name, justify="right", no_wrap=True)
-    peak = None if result.doubt() else result.peak.fma
+    peak = None if result.doubt() else result.peak
     for case in result.cases:
         view.add_row()
-        view.add_row(f"[bold]{escape(case.case.name)}[/]", *[""] * 6)
+        view.add_row(f"[bold]{escape(case.case.name)}[/], N {case.batch}", *[""] * 6)
         view.add_row(f"[dim]{escape(str(case.case))}[/]", *[""] * 6)
         for name, timing in case.steps.items():
-            view.add_row(*_row(case, name, timing, peak))
+            view.add_row(*_row(case, name, timing))
+            if name == OURS and peak:
+                for words, roof in _roofs(case, peak).items():
+                    view.add_row(f"[dim]   of {words}[/]", *[""] * 3, *(f"{case.rate(key) / roof:.0%}" for key in case.passes))
     return view
 
 
 def skipped_lines(result: Result) -> list[str]:
-    """One line for each competitor that was not timed."""
-    lines = [f"{case.case.name}: {name} skipped, it {reason}" for case in result.cases for name, reason in case.skipped.items()]
+    """One line for each layer and competitor that was not timed, with the reason that the first of its batches gave."""
+    batches: dict[tuple[str, str], list[int]] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    for case in result.cases:
+        for name, reason in case.skipped.items():
+            batches.setdefault((case.case.name, name), []).append(case.batch)
+            reasons.setdefault((case.case.name, name), reason)
+    lines = [f"{layer}, N {', '.join(map(str, batches[layer, name]))}: {name} skipped, it {reason}" for (layer, name), reason in reasons.items()]
     return ["", *lines] if lines else []
 
 
 def sum_lines(result: Result) -> list[str]:
-    """One line for each group of layers and each step: "alexnet together: ours 95.1 ms, conv 120 ms (1.26x), ..."."""
+    """One line for each group of layers and each step: "alexnet together, N 250: ours 95.1 ms, conv 120 ms (1.26x), ..."."""
     lines = []
-    for group, sums in result.sums().items():
-        parts = [f"{name} {number(ms)} ms" + ("" if name == "ours" else f" ({ms / sums['ours']:.2f}x)") for name, ms in sums.items()]
-        lines.append(f"{group} together: {', '.join(parts)}")
+    for (group, batch), sums in result.sums().items():
+        parts = [f"{name} {number(ms)} ms" + ("" if name == OURS else f" ({ms / sums[OURS]:.2f}x)") for name, ms in sums.items()]
+        lines.append(f"{group} together, N {batch}: {', '.join(parts)}")
     return ["", *lines] if lines else []
 
 
@@ -65,10 +75,11 @@ def explanation(result: Result) -> str:
     else:
         peak = (
             f"forward, grad-in, grad-wt: each pass alone, as a share of the multiply-add peak of {result.peak.fma / 1e9:.0f} GFLOP/s that "
-            f"this run measured on {machine['threads']} threads."
+            f"this run measured on {machine['threads']} threads (torch.mm: {result.peak.product / 1e9:.0f}), and of what is attainable where "
+            f"weights, x and y come from memory at the {result.peak.copy / 1e9:.1f} GB/s of a copy; caches may give more."
         )
     return (
-        f"One step: forward, grad-input, grad-weight, grad-bias of {settings['batch']} images, {settings['dtype']}. ms: median of the rounds; "
+        f"One step: forward, grad-input, grad-weight, grad-bias of N images, {settings['dtype']}. ms: median of the rounds; "
         f"IQR: distance between their quartiles; ratio: time as a multiple of ours. {peak} {machine['cpu']}, {machine['isa'] or 'no kernels'}, "
         f"torch {result.provenance['versions']['torch']}."
     )
@@ -87,12 +98,19 @@ def number(ms: float) -> str:
     return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 10 else f"{ms:.2f}" if ms >= 1 else f"{ms:.3f}"
 
 
-def _row(case: CaseResult, name: str, timing: Timing, peak: float | None) -> list[str]:
+def _row(case: CaseResult, name: str, timing: Timing) -> list[str]:
     lower, middle, upper = quartiles(timing.rounds_ms)
     label = f"{name}, {timing.variant}" if timing.variant else name
     times = [f" {label}", number(middle), number(upper - lower)]
-    if name != "ours":
-        ratio = case.ratio(name)
-        colour = "green" if ratio > 1.05 else "red" if ratio < 0.95 else "default"
-        return [*times, f"[{colour}]{ratio:.2f}x[/]"]
-    return [*times, "", *("" if peak is None else f"{case.rate(key) / peak:.0%}" for key in ("forward", "grad_input", "grad_weight"))]
+    if name == OURS:
+        return times
+    ratio = case.ratio(name)
+    colour = "green" if ratio > 1.05 else "red" if ratio < 0.95 else "default"
+    return [*times, f"[{colour}]{ratio:.2f}x[/]"]
+
+
+def _roofs(case: CaseResult, peak: Peak) -> dict[str, float]:
+    """FLOP/s that the passes are held against; what is attainable only where memory keeps it below the peak."""
+    fma, attainable = peak.fma, peak.attainable(case.intensity)
+    roofs = {"the peak": fma, "what is attainable": attainable if attainable != fma else None}
+    return {words: roof for words, roof in roofs.items() if roof}

@@ -12,15 +12,20 @@ from efcn_kernels.bench.cases import GROUPS, Case
 from efcn_kernels.bench.peak import Peak
 from efcn_kernels.bench.timing import quartiles
 
-SCHEMA = 1
+SCHEMA = 2
+OURS, CONTIGUOUS, NO_GRAD_INPUT = "ours", "ours, contiguous", "ours, no grad-input"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one call in each round. variant: which of several ways to run it was the fastest."""
+    """Milliseconds of one call in each round.
+
+    variant: which of several ways to run it was the fastest; variants_ms: the median of each of them.
+    """
 
     rounds_ms: list[float]
     variant: str = ""
+    variants_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def median_ms(self) -> float:
@@ -28,37 +33,67 @@ class Timing:
 
     def as_dict(self) -> dict[str, Any]:
         lower, middle, upper = quartiles(self.rounds_ms)
-        variant = {"variant": self.variant} if self.variant else {}
+        variant = {"variant": self.variant, "variants_ms": self.variants_ms} if self.variant else {}
         return {**variant, "median_ms": middle, "lower_quartile_ms": lower, "upper_quartile_ms": upper, "rounds_ms": self.rounds_ms}
 
 
 @dataclass
 class CaseResult:
-    """One layer. steps: "ours", "ours, contiguous", and competitors; skipped: why a competitor was not timed."""
+    """One layer at one batch.
+
+    pass_flop, pass_bytes: of each of the three passes. steps: ours, "ours, contiguous", "ours, no grad-input" (first layers)
+    and competitors; skipped: why a competitor was not timed.
+    """
 
     case: Case
+    batch: int
     weights: int
     pass_flop: int
+    pass_bytes: int
     steps: dict[str, Timing] = field(default_factory=dict)
     passes: dict[str, Timing] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, name: str) -> float:
         """How many times as long as ours the step takes."""
-        return self.steps[name].median_ms / self.steps["ours"].median_ms
+        return self.steps[name].median_ms / self.steps[OURS].median_ms
 
     def rate(self, name: str) -> float:
         """FLOP/s of one pass on live weights, in the median round."""
         return self.pass_flop / (self.passes[name].median_ms * 1e-3)
 
-    def as_dict(self, peak: float | None) -> dict[str, Any]:
+    def step_rate(self, name: str) -> float:
+        """FLOP/s of one of our steps, of three passes or of two, in the median round."""
+        return (2 if name == NO_GRAD_INPUT else 3) * self.pass_flop / (self.steps[name].median_ms * 1e-3)
+
+    @property
+    def intensity(self) -> float:
+        """FLOP per byte of one pass that touches weights, x and y once."""
+        return self.pass_flop / self.pass_bytes
+
+    def as_dict(self, peak: Peak | None) -> dict[str, Any]:
+        """Plain JSON types. peak: what to give shares of, None to give none."""
+        fma = peak and peak.fma
+        attainable = peak and peak.attainable(self.intensity)
         return {
             "name": self.case.name,
             "layer": str(self.case),
+            "batch": self.batch,
             "weights": self.weights,
             "flop_per_pass": self.pass_flop,
-            "steps": {name: {**t.as_dict(), "ratio_to_ours": self.ratio(name)} for name, t in self.steps.items()},
-            "passes": {name: {**t.as_dict(), "share_of_peak": None if peak is None else self.rate(name) / peak} for name, t in self.passes.items()},
+            "bytes_per_pass": self.pass_bytes,
+            "attainable_gflops": attainable and attainable / 1e9,
+            "steps": {name: {**timing.as_dict(), "ratio_to_ours": self.ratio(name)} for name, timing in self.steps.items()},
+            "step_shares_of_peak": {name: fma and self.step_rate(name) / fma for name in self.steps if name.startswith(OURS)},
+            "passes": {
+                name: {
+                    **timing.as_dict(),
+                    "gflops": self.rate(name) / 1e9,
+                    "share_of_peak": fma and self.rate(name) / fma,
+                    "share_of_attainable": attainable and self.rate(name) / attainable,
+                }
+                for name, timing in self.passes.items()
+            },
             "skipped": self.skipped,
         }
 
@@ -76,16 +111,17 @@ class Result:
         """Why there are no shares of peak, or None."""
         return self.peak.doubt(max((case.rate(name) for case in self.cases for name in case.passes), default=0.0))
 
-    def sums(self) -> dict[str, dict[str, float]]:
-        """Milliseconds of whole groups by step, for those groups and steps of which every layer was timed."""
-        done = {result.case.name: result for result in self.cases}
-        groups = {name: members for name, members in GROUPS.items() if set(members) <= set(done)}
-        if not groups and len(done) > 1:
-            groups["these layers"] = tuple(done)
+    def sums(self) -> dict[tuple[str, int], dict[str, float]]:
+        """Milliseconds by step of (group, batch), for those groups and steps of which every layer was timed."""
         sums = {}
-        for name, members in groups.items():
-            shared = [step for step in done[members[0]].steps if all(step in done[m].steps for m in members)]
-            sums[name] = {step: sum(done[m].steps[step].median_ms for m in members) for step in shared}
+        for batch in dict.fromkeys(result.batch for result in self.cases):
+            done = {result.case.name: result for result in self.cases if result.batch == batch}
+            groups = {name: members for name, members in GROUPS.items() if set(members) <= set(done)}
+            if not groups and len(done) > 1:
+                groups["these layers"] = tuple(done)
+            for name, members in groups.items():
+                shared = [step for step in done[members[0]].steps if all(step in done[m].steps for m in members)]
+                sums[name, batch] = {step: sum(done[m].steps[step].median_ms for m in members) for step in shared}
         return sums
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,9 +133,10 @@ class Result:
             "settings": self.settings,
             "peak_gflops": None if self.peak.fma is None else self.peak.fma / 1e9,
             "torch_mm_gflops": self.peak.product / 1e9,
+            "copy_gbytes": self.peak.copy / 1e9,
             "peak_doubt": doubt,
-            "cases": [case.as_dict(None if doubt else self.peak.fma) for case in self.cases],
-            "sums_ms": self.sums(),
+            "cases": [case.as_dict(None if doubt else self.peak) for case in self.cases],
+            "sums_ms": [{"group": group, "batch": batch, "steps": steps} for (group, batch), steps in self.sums().items()],
         }
 
     def save(self, path: Path) -> None:
@@ -120,3 +157,16 @@ def prepare(path: Path) -> None:
         partial.unlink()
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}; give a file in a folder that can be written") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `Result.save` wrote. Raises ValueError, naming the path, for a file that is none of this version."""
+    try:
+        written = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {error}; give a file that `efcn bench --json` wrote") from error
+    schema = written.get("schema") if isinstance(written, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"{path} has schema {schema!r}, this version reads {SCHEMA}: measure again with `efcn bench --json`")
+    loaded: dict[str, Any] = written
+    return loaded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ from efcn_kernels import tolerance
 from efcn_kernels.bench.cases import Case
 from efcn_kernels.bench.competitors import COMPETITORS
 from efcn_kernels.bench.machine import available_memory, provenance
-from efcn_kernels.bench.result import CaseResult, Result, Timing
+from efcn_kernels.bench.result import CONTIGUOUS, NO_GRAD_INPUT, OURS, CaseResult, Result, Timing
 from efcn_kernels.bench.step import Competitor, Ours, Step
-from efcn_kernels.bench.timing import FEWEST_ROUNDS, interleave, seconds
+from efcn_kernels.bench.timing import FEWEST_ROUNDS, interleave, quartiles, seconds
+from efcn_kernels.ops import cpu
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MOST_MEMORY = 6_000_000_000
@@ -28,76 +30,84 @@ class WrongAnswer(RuntimeError):
 class Settings:
     """How to measure.
 
-    batch: images. dtype: a name in DTYPES. rounds: at most. limit_s: seconds for a layer with its competitors.
-    against: names in COMPETITORS. contiguous: whether to time our step on contiguous images too. seed: of the data.
+    batches: images, each layer with each of them. dtype: a name in DTYPES. rounds: at most. limit_s: seconds for a layer with
+    its competitors. against: names in COMPETITORS. contiguous: whether to time our step on contiguous images too.
+    isa: the instruction set of our kernels (competitors choose their own), None: the best. seed: of the data.
     """
 
-    batch: int = 250
+    batches: tuple[int, ...] = (250,)
     dtype: str = "float32"
     rounds: int = 15
     limit_s: float = 30.0
     against: tuple[str, ...] = tuple(COMPETITORS)
     contiguous: bool = False
+    isa: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, value, known in (("dtype", self.dtype, DTYPES), *(("competitor", a, COMPETITORS) for a in self.against)):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        for name, number in (("batch", self.batch), ("rounds", self.rounds), ("limit_s", self.limit_s)):
+        for name, number in (*(("batch", batch) for batch in self.batches), ("rounds", self.rounds), ("limit_s", self.limit_s)):
             if number <= 0:
                 raise ValueError(f"{name} must be positive, got {number}")
+        if self.isa is not None and self.isa not in cpu.isas():
+            there = cpu.missing() or f"isa must be one of {', '.join(cpu.isas())} on this machine"
+            raise ValueError(f"{there}, got isa {self.isa!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "against": list(self.against)}
+        return {**self.__dict__, "batches": list(self.batches), "against": list(self.against)}
 
 
 def run(cases: Sequence[Case], settings: Settings, advance: Callable[[str], None] = lambda _: None) -> Result:
-    """Time the cases one after the other; `advance` is told the layer before its turn.
+    """Time the cases one after the other, each with every batch; `advance` is told the layer and batch before its turn.
 
     Raises WrongAnswer where a competitor disagrees with us.
     """
-    result = Result(settings.as_dict(), provenance())
     dtype = DTYPES[settings.dtype]
-    with torch.random.fork_rng(devices=[]):
+    with nullcontext() if settings.isa is None else cpu.forced_isa(settings.isa), torch.random.fork_rng(devices=[]):
+        result = Result(settings.as_dict(), provenance())
         torch.manual_seed(settings.seed)
         for case in cases:
-            advance(case.name)
-            result.cases.append(time_case(case, settings))
+            for batch in dict.fromkeys(settings.batches):
+                advance(f"{case.name}, N = {batch}")
+                result.cases.append(time_case(case, batch, settings))
             # again after each layer, the best counts: what the machine can do does not fall when something disturbs it
             result.peak.measure(dtype)
     return result
 
 
-def time_case(case: Case, settings: Settings) -> CaseResult:
+def time_case(case: Case, batch: int, settings: Settings) -> CaseResult:
     """One layer beside its competitors. Raises WrongAnswer where a competitor disagrees."""
-    ours = Ours.make(case, settings.batch, DTYPES[settings.dtype])
-    result = CaseResult(case, ours.layer.layout.nnz, ours.pass_flop)
-    steps: dict[str, Step] = {"ours": ours.step()}
+    ours = Ours.make(case, batch, DTYPES[settings.dtype])
+    result = CaseResult(case, batch, ours.layer.layout.nnz, ours.pass_flop, ours.pass_bytes)
+    # by name, then by the way to run it
+    ways: dict[str, Mapping[str, Step]] = {OURS: {"": ours.step()}}
     if settings.contiguous:
-        steps["ours, contiguous"] = ours.step(contiguous=True)
-    variants: dict[str, str] = {}
+        ways[CONTIGUOUS] = {"": ours.step(contiguous=True)}
+    if case.first:
+        ways[NO_GRAD_INPUT] = {"": ours.step(grad_input=False)}
     for name in settings.against:
         found = contender(name, ours, settings.limit_s)
         if isinstance(found, str):
             result.skipped[name] = found
-            continue
-        for variant, step in found.variants.items():
-            steps[f"{name}/{variant}"] = step
-            variants[f"{name}/{variant}"] = name
+        else:
+            ways[name] = found.variants
     passes = ours.passes()
+    steps = {f"{name}/{variant}": step for name, variants in ways.items() for variant, step in variants.items()}
     times = interleave(steps | passes, settings.rounds, settings.limit_s)
-    for key in steps:
-        name = variants.get(key, key)
-        timing = Timing(times[key], key.removeprefix(f"{name}/") if key in variants else "")
-        if name not in result.steps or timing.median_ms < result.steps[name].median_ms:
-            result.steps[name] = timing
+    for name, variants in ways.items():
+        medians = {variant: quartiles(times[f"{name}/{variant}"])[1] for variant in variants}
+        fastest = min(medians, key=lambda variant: medians[variant])
+        result.steps[name] = Timing(times[f"{name}/{fastest}"], fastest, medians)
     result.passes = {name: Timing(times[name]) for name in passes}
     return result
 
 
 def contender(name: str, ours: Ours, limit_s: float) -> Competitor | str:
     """The competitor of that name, its answers checked, or why it is not timed. Raises WrongAnswer where it disagrees."""
+    if COMPETITORS[name].local_only and ours.layer.off_values is not None:
+        return "has no off-local weights"
     needed = COMPETITORS[name].bytes(ours)
     available = available_memory()
     limit = MOST_MEMORY if available is None else min(MOST_MEMORY, int(0.7 * available))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from efcn_kernels.bench.cases import Case
+from efcn_kernels.layout import BlockLayout
 from efcn_kernels.nn import LocallyConnected2d
 from efcn_kernels.ops import batch_last, schema
 
@@ -16,7 +19,7 @@ Step = Callable[[], object]
 
 
 class Answers(NamedTuple):
-    """What a step computes: y (N, C, H, W), gx like x, gvalues (nnzb, Co, Ci), gbias (P, Co)."""
+    """What a step computes: y (N, C, H, W), gx like x, gvalues (nnzb, Co, Ci) on the whole layout, gbias (P, Co)."""
 
     y: Tensor
     gx: Tensor
@@ -45,30 +48,37 @@ class Ours(NamedTuple):
         layer = case.layer(conv)
         x = torch.randn(batch, case.in_channels, *case.size, dtype=torch.float64).to(dtype)
         gy = torch.randn(batch, case.out_channels, *case.geometry.output_size, dtype=torch.float64).to(dtype)
-        positive = case.layer(conv)
+        if layer.off_values is not None:
+            # the zeros that they start with would hide a wrong product
+            nn.init.normal_(layer.off_values, std=layer.layout.in_features**-0.5)
+        positive = copy.deepcopy(layer)
         with torch.no_grad():
             for parameter in positive.parameters():
                 parameter.abs_()
-        answers = Answers(*gradients(layer, batch_last(x), batch_last(gy)))
-        absolute = Answers(*gradients(positive, batch_last(x.abs()), batch_last(gy.abs())))
-        return cls(case, conv, layer, x, gy, answers, absolute)
+        return cls(case, conv, layer, x, gy, _answers(layer, x, gy), _answers(positive, x.abs(), gy.abs()))
 
-    def step(self, *, contiguous: bool = False) -> Step:
-        """Forward and all gradients on batch-last images, or on contiguous ones."""
+    @property
+    def values(self) -> Tensor:
+        """(nnzb, Co, Ci): the weights of all blocks, local and off-local, in the order of the layout."""
+        return whole(self.layer.layout, [weights.detach() for weights, _ in self.layer._parts()])
+
+    def step(self, *, contiguous: bool = False, grad_input: bool = True) -> Step:
+        """Forward and all gradients on batch-last images, or on contiguous ones, or without the gradient of the images."""
         x, gy = (self.x, self.gy) if contiguous else (batch_last(self.x), batch_last(self.gy))
         layer = self.layer
-        return lambda: gradients(layer, x, gy)
+        return lambda: gradients(layer, x, gy, grad_input=grad_input)
 
     def passes(self) -> dict[str, Step]:
         """Each pass alone on batch-last images, without autograd around it."""
         layer, ops = self.layer, schema._ops
-        index = (*layer.layout.index(self.x.device)[:-1], "auto")
-        values, bias = layer.values.detach(), None if layer.bias is None else layer.bias.detach()
+        bias = None if layer.bias is None else layer.bias.detach()
+        # off-local weights are a product of their own, and what it gives is added
+        parts = [(w.detach(), b, (*part.index(self.x.device)[:-1], "auto")) for (w, part), b in zip(layer._parts(), (bias, None))]
         x, gy = (_sites(t, layer.layout.groups) for t in (self.x, self.gy))
         return {
-            "forward": lambda: ops.bsr_linear(x, values, bias, *index),
-            "grad_input": lambda: ops.bsr_linear_backward_input(gy, values, *index),
-            "grad_weight": lambda: ops.bsr_linear_backward_weight(gy, x, *index),
+            "forward": lambda: reduce(torch.add, [ops.bsr_linear(x, values, b, *index) for values, b, index in parts]),
+            "grad_input": lambda: reduce(torch.add, [ops.bsr_linear_backward_input(gy, values, *index) for values, _, index in parts]),
+            "grad_weight": lambda: [ops.bsr_linear_backward_weight(gy, x, *index) for _, _, index in parts],
         }
 
     @property
@@ -76,21 +86,46 @@ class Ours(NamedTuple):
         """Floating-point operations of one pass: 2 for each live weight and image."""
         return 2 * self.layer.layout.nnz * self.x.size(0)
 
+    @property
+    def pass_bytes(self) -> int:
+        """Bytes of one pass that touches weights, x and y once each, as all three passes have to at least."""
+        return (self.layer.layout.nnz + self.x.numel() + self.gy.numel()) * self.x.element_size()
+
 
 class Competitor(Protocol):
-    """What one would use instead of the layer. variants: one step by the name of each way to run it; the fastest counts."""
+    """What one would use instead of the layer. variants: one step by the name of each way to run it; the fastest counts.
 
+    local_only: it has no weights outside the convolution's window.
+    """
+
+    local_only: bool
     variants: Mapping[str, Step]
 
     def compare(self, ours: Ours) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """(theirs, ours, scale) of each answer, all in one form."""
 
 
-def gradients(module: nn.Module, x: Tensor, gy: Tensor) -> tuple[Tensor, ...]:
-    """(y, gx, gradients of the parameters): forward, grad-input, grad-weight and grad-bias through autograd."""
-    leaf = x.detach().requires_grad_()
+def gradients(module: nn.Module, x: Tensor, gy: Tensor, *, grad_input: bool = True) -> tuple[Tensor, ...]:
+    """(y, gx, gradients of the parameters): forward, grad-input, grad-weight and grad-bias through autograd; gx is optional."""
+    leaf = x.detach().requires_grad_(grad_input)
     y = module(leaf)
-    return (y.detach(), *torch.autograd.grad(y, (leaf, *module.parameters()), gy))
+    wanted = (leaf, *module.parameters()) if grad_input else tuple(module.parameters())
+    return (y.detach(), *torch.autograd.grad(y, wanted, gy))
+
+
+def whole(layout: BlockLayout, parts: Sequence[Tensor]) -> Tensor:
+    """(nnzb, Co, Ci) in the order of the layout, from the local and, where there are any, the off-local blocks."""
+    if len(parts) == 1:
+        return parts[0]
+    values = parts[0].new_empty((layout.nnzb, *layout.block))
+    local = torch.tensor(layout.local)
+    values[local], values[~local] = parts
+    return values
+
+
+def _answers(layer: LocallyConnected2d, x: Tensor, gy: Tensor) -> Answers:
+    y, gx, *gweights, gbias = gradients(layer, batch_last(x), batch_last(gy))
+    return Answers(y, gx, whole(layer.layout, gweights), gbias)
 
 
 def _sites(x: Tensor, groups: int) -> Tensor:

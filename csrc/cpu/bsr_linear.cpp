@@ -1,9 +1,40 @@
 // y[n, p, :] = bias[p, :] + sum over blocks (p, q) of values[block] @ x[n, q, :]
 #include "bsr_linear.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "dispatch.h"
 
 namespace efcn {
+
+namespace {
+
+// see ProductJob. Sets job.members; empty where nothing can be grouped
+std::vector<int32_t> group_sites(ProductJob& job, int64_t band) {
+  job.members = 1;
+  if (job.rows >= band || job.c_site != job.rows * job.c_channel) return {};
+  // eight bands of rows, but enough groups for all threads
+  const int64_t fitting = 8 * band / job.rows, fair = job.sites / (16 * thread_count()), most = fitting < fair ? fitting : fair;
+  const auto length = [&](int64_t site) { return job.pattern.start[site + 1] - job.pattern.start[site]; };
+  const auto sources = [&](int64_t site) { return job.pattern.source + job.pattern.start[site]; };
+  std::vector<int32_t> groups;
+  for (int64_t site = 0; site < job.sites;) {
+    groups.push_back(static_cast<int32_t>(site));
+    int64_t next = site + 1;
+    while (next < job.sites && next - site < most && length(next) == length(site) &&
+           std::equal(sources(site), sources(site) + length(site), sources(next))) {
+      ++next;
+    }
+    job.members = std::max(job.members, next - site);
+    site = next;
+  }
+  if (job.members == 1) return {};
+  groups.push_back(static_cast<int32_t>(job.sites));
+  return groups;
+}
+
+}  // namespace
 
 void run_product(const Problem& p, const Pattern& pattern, const Operand& source, const Operand& target, int64_t a_row, int64_t a_k) {
   if (target.batch == 0 || target.sites == 0 || target.channels == 0) return;
@@ -30,8 +61,13 @@ void run_product(const Problem& p, const Pattern& pattern, const Operand& source
   job.sites = target.sites;
   const int type = static_cast<int>(p.dtype);
   const ProductKernel& kernel = job.rows < table.product[type].least_rows ? table.narrow_product[type] : table.product[type];
+  const std::vector<int32_t> groups = group_sites(job, table.tile_rows);
+  if (!groups.empty()) {
+    job.groups = groups.data();
+    job.sites = static_cast<int64_t>(groups.size()) - 1;
+  }
   split_product(job, table, kernel, p.dtype);
-  run_tasks(target.sites * job.row_parts * job.batch_parts, kernel.scratch(job),
+  run_tasks(job.sites * job.row_parts * job.batch_parts, kernel.scratch(job),
             [&](int64_t task, void* scratch) { kernel.run(job, task, scratch); });
   c.finish();
 }

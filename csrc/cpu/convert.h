@@ -135,6 +135,15 @@ EFCN_INLINE void store_some_as(S* p, Vec<Compute<S>> v, int64_t count) {
   }
 }
 
+template <class S>
+EFCN_INLINE Compute<S> widen_one(S s) {
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    return s;
+  } else {
+    return load_some_as(&s, 1)[0];
+  }
+}
+
 // `count` values, any count: full vectors first
 template <class S>
 EFCN_INLINE void widen(Compute<S>* to, const S* from, int64_t count) {

@@ -15,7 +15,7 @@ struct MultiplyAdd<float, Pair> {
 };
 
 struct Dot {
-  static constexpr int64_t chunk = 192, rows = tile_rows, width = tile_vectors(tile_rows), steps = 2, least_rows = 1;
+  static constexpr int64_t chunk = 192, rows = tile_rows, width = tile_vectors(tile_rows), steps = 2, least_rows = tile_rows;
 
   struct State {
     // user-provided, for nothing to be called unused

@@ -47,8 +47,13 @@ struct ProductJob {
   int64_t b_site, b_channel;
   void* c;
   int64_t c_site, c_channel;
-  int64_t batch, sites;
-  // task = (target site, part of the rows, part of the batch)
+  int64_t batch;
+  // target sites, or groups of them: neighbours that reduce over the same sources, whose few rows fill a tile only together. Group i is the
+  // sites from groups[i] to groups[i + 1], of which there are members at most; their rows must follow each other in c. null: no groups
+  int64_t sites;
+  const int32_t* groups;
+  int64_t members;
+  // task = (site or group, part of the rows, part of the batch)
   int64_t row_parts, batch_parts;
 };
 

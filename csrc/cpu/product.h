@@ -22,6 +22,8 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
   using Site::bands;
   using Site::job;
   using Site::L;
+  using Site::members;
+  using Site::weights_of;
   static constexpr bool convert = sizeof(S) != sizeof(T);
   static constexpr int64_t widest = tile_vectors(1) > tile_vectors(tile_rows) ? tile_vectors(1) : tile_vectors(tile_rows);
   // whole vectors are written
@@ -39,7 +41,7 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
   Segment<T> segments[chunk_steps];
   int64_t count = 0;
 
-  static bool packs_weights(const ProductJob& job) { return convert || job.depth < narrow_depth; }
+  static bool packs_weights(const ProductJob& job) { return convert || job.depth < narrow_depth || job.groups; }
   static int64_t sums_size(const ProductJob& job) { return Site::task_rows(job) * Site::row_vectors * L; }
   static int64_t scratch_size(const ProductJob& job) {
     return panel_size + sums_size(job) + (packs_weights(job) ? Site::task_rows(job) * weight_pitch + L : 0);
@@ -55,6 +57,7 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
 
   // the weights of a chunk in the order in which tiles read them: rows of steps or, for each band, steps of rows
   void fill_weights() {
+    if (members > 1) return fill_group();
     if (job.a_k == 1) {
       // what is written too much is overwritten by the parts that follow
       T* to = weights;
@@ -68,6 +71,30 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
       const int64_t row = bands.start(band), rows = bands.start(band + 1) - row;
       for (int64_t i = 0; i < count; to += parts[i++].length * tile_rows) {
         widen_rows(to, tile_rows, parts[i].a + row, job.a_k, parts[i].length, rows);
+      }
+    }
+  }
+
+  // the same for a group: rows come from one member after the other
+  void fill_group() {
+    int64_t k0 = 0;
+    for (int64_t i = 0; i < count; k0 += parts[i++].length) {
+      for (int64_t band = 0; band < bands.count; ++band) {
+        const int64_t begin = bands.start(band), end = bands.start(band + 1);
+        for (int64_t row = begin; row < end;) {
+          const int64_t inside = row % job.rows, rest = end - row, rows = rest < job.rows - inside ? rest : job.rows - inside;
+          const int64_t at = weights_of(row / job.rows, parts[i]) + inside * job.a_row;
+          if (job.a_k == 1) {
+            widen_rows(weights + row * weight_pitch + k0, weight_pitch, at, job.a_row, rows, parts[i].length);
+          } else {
+            T* to = weights + (band * weight_pitch + k0) * tile_rows + row - begin;
+            const S* from = static_cast<const S*>(job.values) + at;
+            for (int64_t k = 0; k < parts[i].length; ++k, to += tile_rows, from += job.a_k) {
+              for (int64_t r = 0; r < rows; ++r) to[r] = widen_one(from[r]);
+            }
+          }
+          row += rows;
+        }
       }
     }
   }

@@ -11,9 +11,10 @@ namespace EFCN_ISA {
 // bytes of a row of c that are computed together: with 384 rows 384 KiB in the second-level cache
 constexpr int64_t row_bytes = 1024;
 
-// a part of one block that a chunk reduces over: where its weights begin, and its rows of b
+// a part of one block that a chunk reduces over: which one of the site's blocks, from which step, where its weights begin, its rows of b
 template <class S>
 struct Part {
+  int64_t position, inside;
   int64_t a;
   const S* b;
   int64_t length;
@@ -27,18 +28,33 @@ struct ProductSite {
   static constexpr int64_t row_vectors = row_bytes / EFCN_VECTOR_BYTES;
 
   const ProductJob& job;
-  int64_t site;
+  // the site, or the first one of the group and how many they are
+  const int64_t site, members;
+  // of the rows of all members
   const Bands bands;
   // blocks of the site from here, and steps of its whole reduction
-  int64_t first, steps;
+  const int64_t first, steps;
 
   // rows of the largest task
-  static int64_t task_rows(const ProductJob& job) { return divide_up(divide_up(job.rows, Band), job.row_parts) * Band; }
+  static int64_t task_rows(const ProductJob& job) { return divide_up(divide_up(job.rows * job.members, Band), job.row_parts) * Band; }
+
+  static int64_t first_site(const ProductJob& job, int64_t task) {
+    const int64_t i = task / job.batch_parts / job.row_parts;
+    return job.groups ? job.groups[i] : i;
+  }
 
   ProductSite(const ProductJob& j, int64_t task)
-      : job(j), site(task / j.batch_parts / j.row_parts), bands(j.rows, Band, j.row_parts, task / j.batch_parts % j.row_parts) {
-    first = job.pattern.start[site];
-    steps = (job.pattern.start[site + 1] - first) * job.depth;
+      : job(j),
+        site(first_site(j, task)),
+        members(j.groups ? first_site(j, task + j.batch_parts * j.row_parts) - site : 1),
+        bands(j.rows * members, Band, j.row_parts, task / j.batch_parts % j.row_parts),
+        first(j.pattern.start[site]),
+        steps((j.pattern.start[site + 1] - first) * j.depth) {}
+
+  // where the weights of a part begin that belong to another member of the group
+  int64_t weights_of(int64_t member, const Part<S>& part) const {
+    const int64_t t = job.pattern.start[site + member] + part.position;
+    return (job.pattern.block ? job.pattern.block[t] : t) * job.block_size + part.inside * job.a_k;
   }
 
   // calls compute(vector0, vector1) for blocks of the task's share of the batch
@@ -58,7 +74,7 @@ struct ProductSite {
       const int64_t t = from + k / job.depth, inside = k % job.depth;
       const int64_t rest = job.depth - inside, length = rest < k1 - k ? rest : k1 - k;
       const int64_t block = job.pattern.block ? job.pattern.block[t] : t;
-      out[count] = {block * job.block_size + inside * job.a_k,
+      out[count] = {t - from, inside, block * job.block_size + inside * job.a_k,
                     static_cast<const S*>(job.b) + job.pattern.source[t] * job.b_site + inside * job.b_channel, length};
       k += length;
     }
@@ -67,6 +83,8 @@ struct ProductSite {
 
   // asks for the weights of the chunk that follows k1, in this site or in the one after it, in `pieces` pieces
   void foresee(Prefetch<Steps>& ahead, int64_t k1, int64_t pieces) const {
+    // the weights of a group are small
+    if (job.groups) return;
     Part<S> next[Steps];
     int64_t count = 0;
     if (k1 < steps) {

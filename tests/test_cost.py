@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from efcn_kernels import BlockLayout
+from efcn_kernels import BlockLayout, machine
 from efcn_kernels.bench.cases import select
 from efcn_kernels.cost import PASSES, SHARES
 from efcn_kernels.machine import TILES, Machine
@@ -109,23 +109,30 @@ def test_rates_are_positive(rates: tuple[float, float]) -> None:
 @pytest.mark.usefixtures("threads")
 def test_this_machine_is_measured_once() -> None:
     torch.set_num_threads(1)
-    machine = Machine.here(threads=2)
+    two = Machine.here(threads=2)
     assert torch.get_num_threads() == 1
-    assert Machine.here(threads=2) is machine
-    assert machine.threads == 2
-    assert machine.tile in TILES.values()
-    assert BlockLayout.full(2, 2).plan(4, threads=2).machine is machine
+    assert Machine.here(threads=2) is two
+    assert two.threads == 2
+    assert two.tile in TILES.values()
+    assert BlockLayout.full(2, 2).plan(4, threads=2).machine is two
     assert BlockLayout.full(2, 2).plan(4).machine.threads == 1
+
+
+def test_torch_stands_in_for_kernels_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_kernels", lambda: None)
+    measured = machine._measured.__wrapped__(False, 1)
+    assert measured.tile == TILES["base"]
+    assert measured.peak > 0
 
 
 @pytest.mark.skipif(not RESULTS.is_file(), reason="the measurements are not part of an installed package")
 def test_constants_agree_with_the_measurements_they_were_fitted_to() -> None:
     measured = json.loads(RESULTS.read_text())
     # nothing in these results is bound by memory
-    machine = replace(COMPUTING, peak=measured["peak_gflops"] * 1e9)
+    then = replace(COMPUTING, peak=measured["peak_gflops"] * 1e9)
     ratios: dict[str, list[float]] = {name: [] for name in PASSES}
     for case in measured["cases"]:
-        plan = BlockLayout.from_conv(select([case["name"]])[0].geometry).plan(measured["settings"]["batch"], machine=machine)
+        plan = BlockLayout.from_conv(select([case["name"]])[0].geometry).plan(measured["settings"]["batch"], machine=then)
         for name in PASSES:
             ratios[name].append(1e3 * plan.seconds[name] / min(case["passes"][name]["rounds_ms"]))
     for name, found in ratios.items():

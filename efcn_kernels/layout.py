@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from efcn_kernels import planner
+from efcn_kernels import cost, planner
 from efcn_kernels.geometry import ConvGeometry, Ints
 from efcn_kernels.index import Index, fixed, read_only
+from efcn_kernels.machine import Machine
 from efcn_kernels.validation import block_count, entry_mask, index_array, integer
 
 Bools = npt.NDArray[np.bool_]
@@ -304,6 +305,14 @@ class BlockLayout:
         total = np.zeros((self.out_sites, self.block[0]), dtype=np.int64)
         np.add.at(total, self.row, self.mask.sum(dim=2).numpy())
         return total
+
+    def plan(self, batch: int, dtype: torch.dtype = torch.float32, threads: int | None = None, machine: Machine | None = None) -> cost.Plan:
+        """What one pass costs on the CPU and whether a dense nn.Linear would be better; made to be printed.
+
+        batch: images; threads: None: torch's; machine: its rates, else those of this one, measured once. Raises ValueError for
+        a batch or number of threads below 1 and a dtype that the kernels do not take. Source: docs/performance.md.
+        """
+        return cost.plan(self, batch, dtype, machine or Machine.here(dtype, threads))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockLayout:
         return self

@@ -23,8 +23,8 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py"))
 # imports only go left; modules of one group may not import each other, files of one package may
 ORDER = [
     {"validation", "tolerance"},
-    {"planner", "index"},
-    {"geometry"},
+    {"planner", "index", "machine"},
+    {"geometry", "cost"},
     {"layout"},
     {"ops"},
     {"sharing"},

@@ -118,7 +118,8 @@ struct Product : ProductSite<S, chunk_steps, tile_rows> {
       const S* from = parts[i].b + span.offset;
       for (int64_t k = 0; k < parts[i].length; ++k, to += vectors * L, from += job.b_channel) {
         if (span.high < L) {
-          widen(to, from, span.high);
+          // zeros behind: left-over bits may be denormal numbers, which are very slow
+          store(to, load_some_as(from, span.high));
           continue;
         }
         for (int64_t v = 0; v < vectors - 1; ++v) store(to + v * L, load_as(from + v * L));

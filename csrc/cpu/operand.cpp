@@ -1,6 +1,7 @@
 #include "operand.h"
 
 namespace efcn {
+
 Rows::Rows(const KernelTable& table, const Operand& operand, Use use)
     : data(operand.view.data),
       site(operand.view.site),
@@ -13,7 +14,8 @@ Rows::Rows(const KernelTable& table, const Operand& operand, Use use)
   const int64_t lanes = table.vector_bytes / compute_bytes(dtype_);
   if (operand.view.batch == 1 || operand.batch == 1) return;
 
-  job_.pitch = divide_up(operand.batch, lanes) * lanes;
+  // an odd number of vectors, so that rows do not meet in the same sets of a cache
+  job_.pitch = (divide_up(operand.batch, lanes) | 1) * lanes;
   memory_ = Scratch(static_cast<size_t>(lines * job_.pitch * storage_bytes(dtype_)));
   job_.rows = data = memory_.get();
   channel = job_.pitch;

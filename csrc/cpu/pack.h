@@ -72,7 +72,11 @@ template <class S>
 void pack_line(const PackJob& job, const Lines& lines_of, int64_t j) {
   const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
   S* to = static_cast<S*>(job.rows) + lines_of.row(j);
-  for (int64_t n = 0; n < job.batch; ++n) to[n] = from[n * job.view.batch];
+  if (job.view.batch == 1) {
+    __builtin_memcpy(to, from, static_cast<size_t>(job.batch) * sizeof(S));
+  } else {
+    for (int64_t n = 0; n < job.batch; ++n) to[n] = from[n * job.view.batch];
+  }
   for (int64_t n = job.batch; n < job.pitch; ++n) to[n] = S{};
 }
 

@@ -4,7 +4,9 @@
 
 Each arm's memory is that of a fresh process: the highest resident memory during the third step, less the memory before
 the network was built. `needed` is what the layout says must be there: weights, gradients (none of fused weights), momenta,
-activations and their gradients; elementwise modules count no activation of their own. Times: one process, interleaved.
+activations and their gradients; elementwise modules count no activation of their own. A second process returns what it
+frees to the system at once (MALLOC_MMAP_THRESHOLD_): what lies between the two is glibc's stock of freed memory. Times:
+one process, interleaved.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +41,7 @@ ARMS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "EFCNSGD": EFCNSGD,
     "EFCNSGD fused": lambda *args, **kwargs: EFCNSGD(*args, **kwargs, fused=True),
 }
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 ELEMENTWISE = (nn.ReLU, nn.Dropout, nn.Flatten)
 
 
@@ -131,6 +136,14 @@ def peak(name: str, arm: str, batch: int, momentum: float) -> dict[str, Any]:
     return {"peak_bytes": highest, "needed_bytes": total, "ratio": highest / total, "needed": expected}
 
 
+def fresh(name: str, arm: str, asked: argparse.Namespace, environment: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """`peak` in a process of its own."""
+    command = [sys.executable, __file__, name, "--arm", arm, "--batch", str(asked.batch), "--momentum", str(asked.momentum)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, **environment})
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
 def times(name: str, batch: int, momentum: float, rounds: int, limit_s: float) -> dict[str, dict[str, Any]]:
     """Times of all arms side by side."""
     steps = {arm: trainer(subject(name, batch), arm, momentum)[0] for arm in ARMS}
@@ -155,14 +168,12 @@ def main() -> None:
         prepare(asked.json)
     result: dict[str, Any] = {**provenance(), "settings": {k: v for k, v in vars(asked).items() if k not in ("json", "arm")}, "subjects": {}}
     for name in asked.subjects:
-        same = ["--batch", str(asked.batch), "--momentum", str(asked.momentum)]
-        commands = {arm: [sys.executable, __file__, name, "--arm", arm, *same] for arm in ARMS}
-        memory = {arm: json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for arm, command in commands.items()}
+        memory = {arm: fresh(name, arm, asked) | {"returning": fresh(name, arm, asked, RETURNING)} for arm in ARMS}
         taken = times(name, asked.batch, asked.momentum, asked.rounds, asked.limit)
         result["subjects"][name] = {"memory": memory, "step": taken}
         for arm in ARMS:
-            mega, ms = memory[arm]["peak_bytes"] / 1e6, taken[arm]["median_ms"]
-            print(f"{name:16} {arm:16} {mega:8.1f} MB, {memory[arm]['ratio']:.2f} of what is needed {ms:9.2f} ms")
+            shown = [f"{m['peak_bytes'] / 1e6:7.1f} MB = {m['ratio']:.2f} of what is needed" for m in (memory[arm], memory[arm]["returning"])]
+            print(f"{name:16} {arm:16} {shown[0]}; returning {shown[1]}; {taken[arm]['median_ms']:.1f} ms")
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1) + "\n")
 

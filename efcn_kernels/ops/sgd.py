@@ -8,6 +8,8 @@ from torch import Tensor
 
 from efcn_kernels.tolerance import accumulator
 
+# 14 million weights with momentum and decay, one thread of a busy machine: 131 ms in pieces of 2^16, 127 of 2^15, 217 of 2^12, 565 uncut;
+# torch.optim.SGD 114 ms
 PIECE = 1 << 16
 
 

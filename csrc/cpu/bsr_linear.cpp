@@ -10,9 +10,8 @@ namespace efcn {
 
 namespace {
 
-// see ProductJob. Sets job.members; empty where nothing can be grouped
+// see ProductJob. Sets job.members too; empty where nothing can be grouped
 std::vector<int32_t> group_sites(ProductJob& job, int64_t band) {
-  job.members = 1;
   if (job.rows >= band || job.c_site != job.rows * job.c_channel) return {};
   // eight bands of rows, but enough groups for all threads
   const int64_t fitting = 8 * band / job.rows, fair = job.sites / (16 * thread_count()), most = fitting < fair ? fitting : fair;
@@ -32,6 +31,14 @@ std::vector<int32_t> group_sites(ProductJob& job, int64_t band) {
   if (job.members == 1) return {};
   groups.push_back(static_cast<int32_t>(job.sites));
   return groups;
+}
+
+const ProductKernel& choose(const ProductJob& job, const KernelTable& table, Dtype dtype) {
+  const int type = static_cast<int>(dtype);
+  const int64_t lanes = table.vector_bytes / compute_bytes(dtype);
+  const bool whole = job.a_k == 1 ? job.depth % lanes == 0 : job.rows >= lanes;
+  if (table.few_product[type].run && job.batch <= most_few && whole) return table.few_product[type];
+  return job.rows < table.product[type].least_rows ? table.narrow_product[type] : table.product[type];
 }
 
 }  // namespace
@@ -59,9 +66,9 @@ void run_product(const Problem& p, const Pattern& pattern, const Operand& source
   job.c_channel = c.channel;
   job.batch = target.batch;
   job.sites = target.sites;
-  const int type = static_cast<int>(p.dtype);
-  const ProductKernel& kernel = job.rows < table.product[type].least_rows ? table.narrow_product[type] : table.product[type];
-  const std::vector<int32_t> groups = group_sites(job, table.tile_rows);
+  job.members = 1;
+  const ProductKernel& kernel = choose(job, table, p.dtype);
+  const std::vector<int32_t> groups = kernel.groups ? group_sites(job, kernel.band) : std::vector<int32_t>();
   if (!groups.empty()) {
     job.groups = groups.data();
     job.sites = static_cast<int64_t>(groups.size()) - 1;

@@ -3,6 +3,7 @@
 
 #include "pack.h"
 #include "product.h"
+#include "product_few.h"
 #include "weight_dot.h"
 #include "weight_window.h"
 
@@ -35,7 +36,12 @@ double spin(int64_t steps) {
 
 template <class S>
 constexpr ProductKernel product_kernel() {
-  return {product_task<S>, product_scratch<S>, tile_rows, 0};
+  return {product_task<S>, product_scratch<S>, tile_rows, 0, true};
+}
+
+template <class T>
+constexpr ProductKernel few_kernel() {
+  return {few_product_task<T>, few_product_scratch<T>, tile_rows, 0, false};
 }
 
 static const KernelTable table = {
@@ -46,6 +52,7 @@ static const KernelTable table = {
     {pack_task<float, false>, pack_task<double, false>, pack_task<bf16, false>, pack_task<f16, false>},
     {product_kernel<float>(), product_kernel<double>(), product_kernel<bf16>(), product_kernel<f16>()},
     {product_kernel<float>(), product_kernel<double>(), product_kernel<bf16>(), product_kernel<f16>()},
+    {few_kernel<float>(), few_kernel<double>(), {}, {}},
     {
         {{weight_outer_task<float>, weight_outer_scratch<float>},
          {weight_outer_task<double>, weight_outer_scratch<double>},

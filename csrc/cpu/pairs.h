@@ -161,7 +161,7 @@ size_t pair_product_scratch(const ProductJob& job) {
 }
 
 template <class Engine>
-constexpr ProductKernel pair_product = {pair_product_task<Engine>, pair_product_scratch<Engine>, Engine::rows, Engine::least_rows};
+constexpr ProductKernel pair_product = {pair_product_task<Engine>, pair_product_scratch<Engine>, Engine::rows, Engine::least_rows, false};
 
 }  // namespace EFCN_ISA
 }  // namespace efcn

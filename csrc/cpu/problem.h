@@ -90,12 +90,17 @@ using WeightTask = void (*)(const WeightJob&, int64_t task, void* scratch);
 enum class Way : int { outer, window, dot };
 constexpr int way_count = 3;
 
+// images that product_few.h takes at most
+constexpr int64_t most_few = 8;
+
 struct ProductKernel {
   ProductTask run;
   size_t (*scratch)(const ProductJob&);
   // rows computed together: row parts are whole numbers of them
   int64_t band;
   int64_t least_rows;
+  // whether it takes groups of sites
+  bool groups;
 };
 
 struct WeightKernel {
@@ -113,6 +118,8 @@ struct KernelTable {
   ProductKernel product[dtype_count];
   // for fewer rows than `least_rows` of the one above
   ProductKernel narrow_product[dtype_count];
+  // for at most most_few images and whole vectors of weights; none for converted types
+  ProductKernel few_product[dtype_count];
   WeightKernel weight[way_count][dtype_count];
   // runs `steps` rounds of register-only multiply-adds; returns how many floating-point operations that were
   double (*spin[2])(int64_t steps);

@@ -51,6 +51,7 @@ bench: $(VENV)/.built
 	$(BIN)/efcn bench table --batch 250 --batch 1 --batch 8 --batch 32 --against conv,linear,unfold --contiguous $(BENCH) --json $(RESULTS)/cpu-table.json
 	-$(BIN)/efcn bench table --isa avx2 --against none $(BENCH) --json $(RESULTS)/cpu-table-avx2.json
 	$(BIN)/efcn bench alexnet skinny --contiguous $(BENCH) --json $(RESULTS)/cpu-alexnet-skinny.json
+	$(BIN)/efcn bench table --dtype bfloat16 --against float32 $(BENCH) --json $(RESULTS)/cpu-bfloat16.json
 	$(BIN)/efcn bench-report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
 	mkdir -p bench-output
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json bench-output/pytest-benchmark.json

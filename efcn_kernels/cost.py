@@ -99,7 +99,7 @@ def plan(pattern: Pattern, batch: int, dtype: torch.dtype, machine: Machine) -> 
         raise ValueError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
     co, ci = pattern.block
     stored = pattern.nnzb * co * ci
-    # half precision is computed in float32
+    # half precision is added up in float32
     lanes = machine.tile.vector_bytes // max(dtype.itemsize, 4)
     images, outputs, inputs, across = (_filled(batch, lanes), *(_filled(c, machine.tile.rows) for c in (co, ci)), _filled(ci, lanes))
     outer, dot = SHARES.grad_weight * outputs * across, SHARES.dot * images
@@ -107,7 +107,8 @@ def plan(pattern: Pattern, batch: int, dtype: torch.dtype, machine: Machine) -> 
     fill = {"forward": outputs * images, "grad_input": inputs * images, "grad_weight": outputs * across if outer > dot else images}
     full = {"forward": SHARES.forward, "grad_input": SHARES.grad_input, "grad_weight": SHARES.grad_weight if outer > dot else SHARES.dot}
     depth = {"forward": ci, "grad_input": co, "grad_weight": batch}
-    share = {name: free * fill[name] * full[name] * depth[name] / (depth[name] + SHARES.setup) for name in PASSES}
+    faster = machine.tile.bfloat16 if dtype == torch.bfloat16 else 1.0
+    share = {name: faster * free * fill[name] * full[name] * depth[name] / (depth[name] + SHARES.setup) for name in PASSES}
     flop, activations = 2 * pattern.nnz * batch, batch * (pattern.in_features + pattern.out_features)
     moved, dense = dtype.itemsize * (stored + activations), pattern.in_features * pattern.out_features
     return Plan(

@@ -245,7 +245,7 @@ def test_other_files_are_no_results(tmp_path: Path, text: str, reason: str) -> N
         load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("wrong", [{"dtype": "int8"}, {"against": ("tf",)}, {"batches": (250, 0)}, {"isa": "sse9"}, {"rounds": 0}, {"limit_s": 0.0}])
+@pytest.mark.parametrize("wrong", [{"dtype": "int8"}, {"against": ("float32",)}, {"against": ("tf",)}, {"batches": (250, 0)}, {"isa": "sse9"}, {"rounds": 0}, {"limit_s": 0.0}])
 def test_settings_refuse_what_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Settings(**wrong)
@@ -258,3 +258,8 @@ def fabricated(peak: Peak) -> Result:
         steps = {"ours": Timing([2.0]), "conv": Timing([3.0], "NCHW"), "linear": Timing([9.0])}
         result.cases.append(CaseResult(case, 250, 10, 50_000_000, 5_000_000, steps, {"forward": Timing([1.0])}))
     return result
+
+
+def test_half_precision_beside_float32() -> None:
+    result = run_function([SMALL[0]], Settings(batches=(4,), rounds=3, dtype="bfloat16", against=("float32",)))
+    assert result.cases[0].ratio("float32") > 0

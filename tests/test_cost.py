@@ -64,6 +64,13 @@ def test_half_precision_moves_half() -> None:
     assert double.fill == single.fill
 
 
+def test_matrix_tiles_make_bfloat16_faster() -> None:
+    layout, amx = BlockLayout.full(2, 2, (6, 16)), replace(COMPUTING, tile=TILES["amx"])
+    single, half, other = (layout.plan(16, dtype, machine=amx) for dtype in (torch.float32, torch.bfloat16, torch.float16))
+    assert half.seconds["forward"] == pytest.approx(single.seconds["forward"] / TILES["amx"].bfloat16)
+    assert other.seconds == single.seconds
+
+
 def test_dense_is_better_where_nothing_is_left_out() -> None:
     full, sparse = BlockLayout.full(64, 64, (3, 3)), BlockLayout.from_block_mask(np.eye(64, dtype=bool), (3, 3))
     assert full.plan(64, machine=COMPUTING).dense_is_better

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from efcn_kernels.bench.step import Ours, Step, gradients, whole
 from efcn_kernels.nn import EFCNLinear
+from efcn_kernels.ops import batch_last
 from efcn_kernels.sharing import tap_blocks
 
 Comparison = dict[str, tuple[Tensor, Tensor, Tensor]]
@@ -178,7 +179,29 @@ class Csr:
         return _in_our_form(ours, y, gx, gvalues, gbias)
 
 
-COMPETITORS: dict[str, Any] = {"conv": Convolution, "linear": DenseLinear, "unfold": Unfold, "csr": Csr}
+class Single:
+    """Our own layer in float32, on batch-last images: what a run in half precision is to beat."""
+
+    local_only = False
+
+    def __init__(self, ours: Ours) -> None:
+        layer = copy.deepcopy(ours.layer).float()
+        x, gy = (batch_last(t.float()) for t in (ours.x, ours.gy))
+        self._layout = layer.layout
+        self._step: Callable[[], tuple[Tensor, ...]] = lambda: gradients(layer, x, gy)
+        self.variants: Mapping[str, Step] = {"": self._step}
+
+    @staticmethod
+    def bytes(ours: Ours) -> int:
+        return 4 * (2 * ours.layer.layout.nnz + 2 * ours.x.numel() + 2 * ours.gy.numel())
+
+    def compare(self, ours: Ours) -> Comparison:
+        y, gx, *gweights, gbias = self._step()
+        mine = (y, gx, whole(self._layout, gweights), gbias)
+        return dict(zip(ours.answers._fields, zip((t.to(ours.x.dtype) for t in mine), ours.answers, ours.absolute)))
+
+
+COMPETITORS: dict[str, Any] = {"conv": Convolution, "linear": DenseLinear, "unfold": Unfold, "csr": Csr, "float32": Single}
 
 
 def _csr(row: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

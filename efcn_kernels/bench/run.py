@@ -39,7 +39,7 @@ class Settings:
     dtype: str = "float32"
     rounds: int = 15
     limit_s: float = 30.0
-    against: tuple[str, ...] = tuple(COMPETITORS)
+    against: tuple[str, ...] = tuple(name for name in COMPETITORS if name != "float32")
     contiguous: bool = False
     isa: str | None = None
     seed: int = 0
@@ -51,6 +51,8 @@ class Settings:
         for name, number in (*(("batch", batch) for batch in self.batches), ("rounds", self.rounds), ("limit_s", self.limit_s)):
             if number <= 0:
                 raise ValueError(f"{name} must be positive, got {number}")
+        if self.dtype in self.against:
+            raise ValueError(f"the competitor {self.dtype} is for runs in another dtype, got dtype {self.dtype!r}")
         if self.isa is not None and self.isa not in cpu.isas():
             there = cpu.missing() or f"isa must be one of {', '.join(cpu.isas())} on this machine"
             raise ValueError(f"{there}, got isa {self.isa!r}")

@@ -11,7 +11,7 @@ import torch
 
 from efcn_kernels.bench import CASES, GROUPS, Case, Settings, select
 from efcn_kernels.bench import run as run_function
-from efcn_kernels.bench.competitors import COMPETITORS, DenseLinear
+from efcn_kernels.bench.competitors import COMPETITORS, USUAL, DenseLinear
 from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.peak import Peak, copy_rate
 from efcn_kernels.bench.report import load_warning, number, skipped_lines, sum_lines
@@ -42,7 +42,7 @@ def test_select_keeps_order_and_drops_repeats() -> None:
         select(["nope"])
 
 
-@pytest.mark.parametrize("name", COMPETITORS)
+@pytest.mark.parametrize("name", USUAL)
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_competitors_compute_the_same(case: Case, name: str) -> None:
     ours = Ours.make(case, 4, torch.float64)
@@ -50,7 +50,7 @@ def test_competitors_compute_the_same(case: Case, name: str) -> None:
 
 
 @pytest.mark.parametrize("answer", ["y", "gx", "gvalues", "gbias"])
-@pytest.mark.parametrize("name", COMPETITORS)
+@pytest.mark.parametrize("name", USUAL)
 def test_a_wrong_answer_is_found(name: str, answer: str) -> None:
     ours = Ours.make(SMALL[0], 4, torch.float32)
     wrong = getattr(ours.answers, answer).clone()
@@ -216,7 +216,7 @@ def test_a_run_and_its_json(tmp_path: Path) -> None:
     assert {"cpu", "cores", "threads", "isa", "load_at_start"} <= set(written["machine"])
     assert [case["batch"] for case in written["cases"]] == [4, 1]
     case = written["cases"][0]
-    assert set(case["steps"]) == {"ours", "ours, contiguous", "ours, no grad-input", *COMPETITORS}
+    assert set(case["steps"]) == {"ours", "ours, contiguous", "ours, no grad-input", *USUAL}
     assert set(case["passes"]) == {"forward", "grad_input", "grad_weight"}
     for timing in (*case["steps"].values(), *case["passes"].values()):
         assert len(timing["rounds_ms"]) == 3
@@ -245,7 +245,10 @@ def test_other_files_are_no_results(tmp_path: Path, text: str, reason: str) -> N
         load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("wrong", [{"dtype": "int8"}, {"against": ("float32",)}, {"against": ("tf",)}, {"batches": (250, 0)}, {"isa": "sse9"}, {"rounds": 0}, {"limit_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"dtype": "int8"}, {"against": ("float32",)}, {"against": ("tf",)}, {"batches": (250, 0)}, {"isa": "sse9"}, {"rounds": 0}, {"limit_s": 0.0}],
+)
 def test_settings_refuse_what_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Settings(**wrong)

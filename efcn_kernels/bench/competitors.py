@@ -202,6 +202,8 @@ class Single:
 
 
 COMPETITORS: dict[str, Any] = {"conv": Convolution, "linear": DenseLinear, "unfold": Unfold, "csr": Csr, "float32": Single}
+# what a run in any dtype can be compared with
+USUAL = ("conv", "linear", "unfold", "csr")
 
 
 def _csr(row: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from efcn_kernels import tolerance
 from efcn_kernels.bench.cases import Case
-from efcn_kernels.bench.competitors import COMPETITORS
+from efcn_kernels.bench.competitors import COMPETITORS, USUAL
 from efcn_kernels.bench.machine import available_memory, provenance
 from efcn_kernels.bench.result import CONTIGUOUS, NO_GRAD_INPUT, OURS, CaseResult, Result, Timing
 from efcn_kernels.bench.step import Competitor, Ours, Step
@@ -39,7 +39,7 @@ class Settings:
     dtype: str = "float32"
     rounds: int = 15
     limit_s: float = 30.0
-    against: tuple[str, ...] = tuple(name for name in COMPETITORS if name != "float32")
+    against: tuple[str, ...] = USUAL
     contiguous: bool = False
     isa: str | None = None
     seed: int = 0
@@ -51,8 +51,8 @@ class Settings:
         for name, number in (*(("batch", batch) for batch in self.batches), ("rounds", self.rounds), ("limit_s", self.limit_s)):
             if number <= 0:
                 raise ValueError(f"{name} must be positive, got {number}")
-        if self.dtype in self.against:
-            raise ValueError(f"the competitor {self.dtype} is for runs in another dtype, got dtype {self.dtype!r}")
+        if "float32" in self.against and self.dtype not in ("bfloat16", "float16"):
+            raise ValueError(f"where float32 is a competitor dtype must be bfloat16 or float16, got {self.dtype!r}")
         if self.isa is not None and self.isa not in cpu.isas():
             there = cpu.missing() or f"isa must be one of {', '.join(cpu.isas())} on this machine"
             raise ValueError(f"{there}, got isa {self.isa!r}")

@@ -27,7 +27,7 @@ ORDER = [
     {"geometry"},
     {"layout"},
     {"ops"},
-    {"sharing", "batchnorm"},
+    {"sharing"},
     {"blocksparse", "batchlast"},
     {"nn"},
     {"equivalence"},

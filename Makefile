@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 SOURCES = $(shell find csrc -type f) setup.py pyproject.toml
 CPP = $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: install demo test bench lint format clean
+.PHONY: install demo test sanitize bench lint format clean
 
 install: $(VENV)/.built
 
@@ -44,9 +44,14 @@ demo: $(VENV)/.built
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -n $(JOBS) tests
 
+# needs g++ with libasan and libubsan; builds into build/sanitize and leaves the installed libraries alone
+sanitize: $(VENV)/.built
+	.ci/sanitize $(BIN)/python
+
 bench: $(VENV)/.built
 	mkdir -p bench-output
 	$(BIN)/efcn bench $(BENCH) --json bench-output/bench.json
+	$(BIN)/python -m efcn_kernels.bench.network --json bench-output/network.json
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json bench-output/pytest-benchmark.json
 
 lint: $(VENV)/.dev

@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-import torch
 
-from efcn_kernels.bench.network import CLOSE, NETWORKS, trainings
+from efcn_kernels.bench.network import NETWORKS, trainings
 
 BATCH = 250
 
@@ -13,7 +12,5 @@ BATCH = 250
 @pytest.mark.parametrize("way", ["cnn, NCHW", "cnn, channels_last", "elcn"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_step(benchmark: Any, name: str, way: str) -> None:
-    step = trainings(name, BATCH)[way]
-    wanted = step()
-    loss = benchmark(step)
-    torch.testing.assert_close(loss, wanted, rtol=CLOSE, atol=0)
+    # whose answers are checked there
+    benchmark(trainings(name, BATCH)[way])

@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 SOURCES = $(shell find csrc -type f) setup.py pyproject.toml
 CPP = $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: install demo test bench lint format clean
+.PHONY: install demo test sanitize bench lint format clean
 
 install: $(VENV)/.built
 
@@ -46,6 +46,10 @@ demo: $(VENV)/.built
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -n $(JOBS) tests
 
+# needs g++ with libasan and libubsan; builds into build/sanitize and leaves the installed libraries alone
+sanitize: $(VENV)/.built
+	.ci/sanitize $(BIN)/python
+
 # what is committed in benchmarks/results; a machine without AVX2 leaves that run out
 bench: $(VENV)/.built
 	$(BIN)/efcn bench table --batch 250 --batch 1 --batch 8 --batch 32 --against conv,linear,unfold --contiguous $(BENCH) --json $(RESULTS)/cpu-table.json
@@ -53,6 +57,9 @@ bench: $(VENV)/.built
 	$(BIN)/efcn bench alexnet skinny --contiguous $(BENCH) --json $(RESULTS)/cpu-alexnet-skinny.json
 	$(BIN)/efcn bench table --dtype bfloat16 --against float32 $(BENCH) --json $(RESULTS)/cpu-bfloat16.json
 	$(BIN)/efcn bench-report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
+	$(BIN)/python -m efcn_kernels.bench.network --json $(RESULTS)/cpu-network.json
+	$(BIN)/python -m efcn_kernels.bench.sweep --json $(RESULTS)/cpu-sweep.json --figure $(RESULTS)/cpu-sweep.png
+	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/cpu-memory.json
 	mkdir -p bench-output
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json bench-output/pytest-benchmark.json
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from efcn_kernels.batchlast import owned
 from efcn_kernels.blocksparse import BlockSparse
 from efcn_kernels.geometry import ConvGeometry, Padding, PerAxis
 from efcn_kernels.layout import BlockLayout
@@ -105,7 +106,7 @@ class EFCNLinear(BlockSparse):
             y = self._map(flat.unflatten(1, (-1, layout.in_sites // layout.groups)))
         else:
             y = self._map(flat.unflatten(1, (-1, layout.groups * layout.block[1])).transpose(1, 2)).transpose(1, 2)
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return owned(y.reshape(*x.shape[:-1], self.out_features))
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, layout={self.layout!r}"
@@ -247,8 +248,7 @@ class _LocallyConnected(BlockSparse):
         if input.dim() == self.axes + 1:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         laid = batch_last(input) if self.batch_last else input
-        y: Tensor = self._map(laid.flatten(2)).unflatten(2, self.geometry.output_size)
-        return y
+        return owned(self._map(laid.flatten(2)).unflatten(2, self.geometry.output_size))
 
     def _check_layout(self, layout: BlockLayout) -> None:
         if not np.array_equal(layout.checked_against(self.geometry).local, layout.local):

@@ -33,7 +33,8 @@ ORDER = [
     {"equivalence"},
     {"embedding"},
     {"relaxation", "analysis"},
-    {"experiment", "verify", "bench"},
+    {"experiment"},
+    {"verify", "bench"},
     {"cli"},
     {"__main__"},
 ]

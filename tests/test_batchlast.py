@@ -20,6 +20,8 @@ POOLS: dict[str, nn.Module] = {
     "adaptive average": nn.AdaptiveAvgPool2d((2, 3)),
     "global average": nn.AdaptiveAvgPool2d(1),
     "adaptive max": nn.AdaptiveMaxPool2d(2),
+    "nearest": nn.Upsample(scale_factor=2),
+    "bilinear": nn.Upsample((5, 9), mode="bilinear", align_corners=True),
 }
 
 
@@ -55,7 +57,9 @@ def test_pooling_is_the_same_and_stays_batch_last(name: str, n: int) -> None:
 def test_other_inputs_are_not_affected(name: str) -> None:
     plain, kept = pooled(name)
     x = torch.randn(4, 3, 7, 6)
-    for view in (x, x[0], x[:1], x.to(memory_format=torch.channels_last), batch_last(torch.randn(4, 5, 7, 6))[:, 1:4]):
+    # without a batch axis Upsample takes the image for a signal, which has no bilinear
+    views = [] if name == "bilinear" else [x[0]]
+    for view in (*views, x, x[:1], x.to(memory_format=torch.channels_last), batch_last(torch.randn(4, 5, 7, 6))[:, 1:4]):
         assert torch.equal(kept(view), plain(view))
         assert kept(view).stride() == plain(view).stride()
 

@@ -61,20 +61,40 @@ def test_more_threads_than_work(engine: Engine, threads: None) -> None:
     check(engine, layout, x, values, bias, gy)
 
 
-def test_python_threads_at_once(engine: Engine) -> None:
-    """Two threads, two problems each: workspaces must not be shared."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("counts", [(1,), (2,), (1, 3, 2)], ids=str)
+def test_python_threads_at_once(engine: Engine, counts: tuple[int, ...], dtype: torch.dtype, threads: None) -> None:
+    """Two threads, four problems, each call on its own number of torch's threads: workspaces must not be shared."""
     problems = []
     for name in ("convolution", "random"):
-        for n in (17, 40):
-            given = tensors(LAYOUTS[name], n, torch.float32)
+        for n, order in ((17, "contiguous"), (40, "batch-last")):
+            x, values, bias, gy = tensors(LAYOUTS[name], n, dtype)
+            given = (ORDERS[order](x), values, bias, ORDERS[order](gy))
             problems.append((given, LAYOUTS[name], run_passes(engine, *given, LAYOUTS[name])))
 
     def again(k: int) -> bool:
+        torch.set_num_threads(counts[k % len(counts)])
         given, layout, wanted = problems[k % len(problems)]
         return equal(run_passes(engine, *given, layout), wanted)
 
     with ThreadPoolExecutor(2) as pool:
         assert all(pool.map(again, range(24)))
+
+
+def test_scratch_between_python_threads(engine: Engine, threads: None) -> None:
+    """Scratch of more than 1 MiB outlives its call and is taken by whoever calls next, on another thread and for another size."""
+    layout = BlockLayout.full(2, 2, (32, 32))
+    problems = []
+    for n in (4500, 5001, 9000):
+        given = tensors(layout, n, torch.float32)
+        problems.append((given, run_passes(engine, *given, layout)))
+
+    def again(k: int) -> bool:
+        given, wanted = problems[k % len(problems)]
+        return equal(run_passes(engine, *given, layout), wanted)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(again, range(12)))
 
 
 FORKED = """

@@ -141,9 +141,14 @@ class Result:
 
     def save(self, path: Path) -> None:
         """Write the JSON file at once or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        os.replace(partial, path)
+        save_json(self.as_dict(), path)
+
+
+def save_json(result: dict[str, Any], path: Path) -> None:
+    """Write the JSON file at once or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(partial, path)
 
 
 def prepare(path: Path) -> None:

@@ -14,7 +14,7 @@ namespace {
 std::vector<int32_t> group_sites(ProductJob& job, int64_t band) {
   if (job.rows >= band || job.c_site != job.rows * job.c_channel) return {};
   // eight bands of rows, but enough groups for all threads
-  const int64_t fitting = 8 * band / job.rows, fair = job.sites / (16 * thread_count()), most = fitting < fair ? fitting : fair;
+  const int64_t fitting = 8 * band / job.rows, fair = job.sites / wanted_tasks(), most = fitting < fair ? fitting : fair;
   const auto length = [&](int64_t site) { return job.pattern.start[site + 1] - job.pattern.start[site]; };
   const auto sources = [&](int64_t site) { return job.pattern.source + job.pattern.start[site]; };
   std::vector<int32_t> groups;

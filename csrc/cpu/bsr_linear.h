@@ -28,11 +28,11 @@ void bsr_linear_backward_input(const Problem& p);
 // sgd: null, or the step that the gradients make on p.values
 void bsr_linear_backward_weight(const Problem& p, const SgdJob* sgd = nullptr);
 
-// tasks = sites x row parts x batch parts, enough of them that threads end together although border sites have less to do
+// tasks = sites x row parts x batch parts
 inline void split_product(ProductJob& job, const KernelTable& table, const ProductKernel& kernel, Dtype dtype) {
   // rows of a task at most: what is computed together stays in the second-level cache
   const int64_t most_rows = 512;
-  const int64_t wanted = 16 * thread_count();
+  const int64_t wanted = wanted_tasks();
   const int64_t bands = divide_up(job.rows, kernel.band);
   const int64_t for_threads = divide_up(wanted, job.sites), for_cache = divide_up(job.rows, most_rows);
   const int64_t row_parts = for_threads > for_cache ? for_threads : for_cache;
@@ -40,7 +40,7 @@ inline void split_product(ProductJob& job, const KernelTable& table, const Produ
   // four vectors are the width of a tile
   const int64_t widths = divide_up(job.batch, 4 * table.vector_bytes / compute_bytes(dtype));
   const int64_t batch_parts = divide_up(wanted, job.sites * job.row_parts);
-  job.batch_parts = thread_count() == 1 ? 1 : batch_parts < widths ? batch_parts : widths;
+  job.batch_parts = batch_parts < widths ? batch_parts : widths;
 }
 
 }  // namespace efcn

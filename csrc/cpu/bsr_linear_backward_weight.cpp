@@ -49,7 +49,7 @@ void bsr_linear_backward_weight(const Problem& p, const SgdJob* sgd) {
   job.co = p.out_channels;
   job.ci = p.in_channels;
   const int64_t sites = way == Way::outer ? p.in_sites : p.out_sites;
-  const int64_t bands = divide_up(job.co, table.tile_rows), wanted = divide_up(16 * thread_count(), sites);
+  const int64_t bands = divide_up(job.co, table.tile_rows), wanted = divide_up(wanted_tasks(), sites);
   job.row_parts = wanted < bands ? wanted : bands;
   const WeightKernel& kernel = table.weight[static_cast<int>(way)][type];
   run_tasks(sites * job.row_parts, kernel.scratch(job), [&](int64_t task, void* scratch) { kernel.run(job, task, scratch); });

@@ -16,6 +16,10 @@ bool in_forked_child();
 
 inline int64_t thread_count() { return in_forked_child() ? 1 : static_cast<int64_t>(torch::stable::get_num_threads()); }
 
+// tasks to cut a pass into, so that threads end together although border sites have less to do. Each task of a product copies the images
+// that it reads: with 16 a thread a site that one thread computes alone reached 54 % of the peak, undivided 65 %
+inline int64_t wanted_tasks() { return thread_count() == 1 ? 1 : 8 * thread_count(); }
+
 // calls body(task, scratch) for every task in [0, count). Tasks are handed out in order as threads become free; each owns its part of
 // the output, so the result depends neither on the number of threads nor on who took what
 template <class Body>

@@ -18,7 +18,7 @@ namespace {
 // @32, contiguous, N = 250: a step of 31 ms without, 25 ms with)
 constexpr size_t most_kept = size_t{64} << 20;
 // smaller pieces are malloc's own affair
-constexpr size_t least_kept = size_t{1} << 20;
+constexpr size_t least_kept = size_t{1} << 16;
 
 struct Piece {
   void* data;

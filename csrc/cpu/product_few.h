@@ -26,7 +26,11 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
   int64_t count = 0;
 
   FewProduct(const ProductJob& j, int64_t task, void* memory)
-      : Site(j, task), across(static_cast<T*>(memory)), sums(across + few_steps * j.batch), rows(bands.row1 - bands.row0), row0(bands.row0) {
+      : Site(j, task),
+        across(static_cast<T*>(memory)),
+        sums(across + few_steps * j.batch),
+        rows(bands.row1 - bands.row0),
+        row0(bands.row0) {
     if (j.a_k == 1 || rows >= L) return;
     rows = L;
     if (row0 > j.rows - L) row0 = j.rows - L;
@@ -56,7 +60,9 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
       const int height = static_cast<int>(images.start(band + 1) - n);
       const int64_t vectors = divide_up(rows, L), panels = divide_up(vectors, tile_vectors(height));
       for (int64_t p = 0; p < panels; ++p) {
-        const int64_t from = part_start(vectors, panels, p), width = part_start(vectors, panels, p + 1) - from;
+        // the longest panels last: a last one of a single vector would move back over sums that the one before has just added to
+        const int64_t from = vectors - part_start(vectors, panels, panels - p);
+        const int64_t width = vectors - part_start(vectors, panels, panels - p - 1) - from;
         const Span<T> span(from, width, rows);
         for (int64_t i = 0; i < count; ++i) {
           segments[i] = {parts[i].b + n, static_cast<const T*>(job.values) + parts[i].a + row0 + span.offset, parts[i].length};

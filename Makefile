@@ -52,13 +52,15 @@ sanitize: $(VENV)/.built
 
 # what is committed in benchmarks/results; a machine without AVX2 leaves that run out
 bench: $(VENV)/.built
-	$(BIN)/efcn bench table --batch 250 --batch 1 --batch 8 --batch 32 --against conv,linear,unfold --contiguous $(BENCH) --json $(RESULTS)/cpu-table.json
+	$(BIN)/efcn bench table --against conv,linear,unfold --contiguous $(BENCH) --json $(RESULTS)/cpu-table.json
+	$(BIN)/efcn bench table --batch 1 --batch 8 --batch 32 --against none $(BENCH) --json $(RESULTS)/cpu-table-small.json
 	-$(BIN)/efcn bench table --isa avx2 --against none $(BENCH) --json $(RESULTS)/cpu-table-avx2.json
 	$(BIN)/efcn bench alexnet skinny --contiguous $(BENCH) --json $(RESULTS)/cpu-alexnet-skinny.json
-	$(BIN)/efcn bench table --dtype bfloat16 --against float32 $(BENCH) --json $(RESULTS)/cpu-bfloat16.json
+	$(BIN)/efcn bench alexnet skinny wide14 dilated --dtype bfloat16 --against float32 $(BENCH) --json $(RESULTS)/cpu-bfloat16.json
 	$(BIN)/efcn bench-report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
 	$(BIN)/python -m efcn_kernels.bench.network --json $(RESULTS)/cpu-network.json
 	$(BIN)/python -m efcn_kernels.bench.sweep --json $(RESULTS)/cpu-sweep.json --figure $(RESULTS)/cpu-sweep.png
+	$(BIN)/python benchmarks/limits.py --json $(RESULTS)/cpu-limits.json
 	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/cpu-memory.json
 	mkdir -p bench-output
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json bench-output/pytest-benchmark.json

@@ -97,6 +97,8 @@ def main() -> None:
         parser.error(reason)
     if arguments.json:
         prepare(arguments.json)
+    # of one core: with more, one output site is cut into pieces too small to say anything about the rest
+    torch.set_num_threads(1)
     where = provenance()
     result = measure(arguments.rounds, arguments.limit)
     print(f"multiply-add peak {result['peak_gflops']:.0f} GFLOP/s on {torch.get_num_threads()} threads")

@@ -139,7 +139,7 @@ def test_constants_agree_with_the_measurements_they_were_fitted_to() -> None:
     then = replace(COMPUTING, peak=measured["peak_gflops"] * 1e9)
     ratios: dict[str, list[float]] = {name: [] for name in PASSES}
     for case in measured["cases"]:
-        plan = BlockLayout.from_conv(select([case["name"]])[0].geometry).plan(measured["settings"]["batch"], machine=then)
+        plan = BlockLayout.from_conv(select([case["name"]])[0].geometry).plan(case["batch"], machine=then)
         for name in PASSES:
             ratios[name].append(1e3 * plan.seconds[name] / min(case["passes"][name]["rounds_ms"]))
     for name, found in ratios.items():

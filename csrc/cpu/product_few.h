@@ -20,14 +20,22 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
   // scratch: b as [image][step] of a chunk, c as [image][row]
   T* across;
   T* sums;
-  int64_t rows;
+  // rows from row0: those of the task, and where they are fewer than lanes also rows before them, which are computed and not kept
+  int64_t rows, row0;
   Part<T> parts[few_steps];
   int64_t count = 0;
 
   FewProduct(const ProductJob& j, int64_t task, void* memory)
-      : Site(j, task), across(static_cast<T*>(memory)), sums(across + few_steps * j.batch), rows(bands.row1 - bands.row0) {}
+      : Site(j, task), across(static_cast<T*>(memory)), sums(across + few_steps * j.batch), rows(bands.row1 - bands.row0), row0(bands.row0) {
+    if (j.a_k == 1 || rows >= L) return;
+    rows = L;
+    if (row0 > j.rows - L) row0 = j.rows - L;
+  }
 
-  static int64_t scratch_size(const ProductJob& job) { return job.batch * (few_steps + Site::task_rows(job)); }
+  static int64_t scratch_size(const ProductJob& job) {
+    const int64_t most = Site::task_rows(job);
+    return job.batch * (few_steps + (most < L ? L : most));
+  }
 
   // weights of one step lie side by side (backward_input): lanes over rows, b is broadcast
   void along_rows(bool first_chunk) {
@@ -51,7 +59,7 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
         const int64_t from = part_start(vectors, panels, p), width = part_start(vectors, panels, p + 1) - from;
         const Span<T> span(from, width, rows);
         for (int64_t i = 0; i < count; ++i) {
-          segments[i] = {parts[i].b + n, static_cast<const T*>(job.values) + parts[i].a + bands.row0 + span.offset, parts[i].length};
+          segments[i] = {parts[i].b + n, static_cast<const T*>(job.values) + parts[i].a + row0 + span.offset, parts[i].length};
         }
         tile.b_last = tile.c_last = span.last;
         tile.c = sums + n * rows + span.offset;
@@ -93,7 +101,7 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
     Vec<T> acc[padded_count] = {};
     const T* b = across + image * few_steps;
     for (int64_t i = 0; i < count; b += parts[i++].length) {
-      const T* a = static_cast<const T*>(job.values) + parts[i].a + (bands.row0 + row) * job.a_row;
+      const T* a = static_cast<const T*>(job.values) + parts[i].a + (row0 + row) * job.a_row;
       for (int64_t k = 0; k < parts[i].length; k += L) {
         Vec<T> x[C];
 #pragma GCC unroll 4
@@ -127,9 +135,8 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
     } while (k0 < Site::steps);
     T* const target = static_cast<T*>(job.c) + Site::site * job.c_site;
     const T* const bias = job.bias ? static_cast<const T*>(job.bias) + Site::site * job.rows : nullptr;
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t row = bands.row0 + r;
-      for (int64_t n = 0; n < job.batch; ++n) target[row * job.c_channel + n] = sums[n * rows + r] + (bias ? bias[row] : 0);
+    for (int64_t row = bands.row0; row < bands.row1; ++row) {
+      for (int64_t n = 0; n < job.batch; ++n) target[row * job.c_channel + n] = sums[n * rows + row - row0] + (bias ? bias[row] : 0);
     }
   }
 };

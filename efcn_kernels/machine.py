@@ -24,7 +24,7 @@ class Tile(NamedTuple):
     bfloat16: float = 1.0
 
 
-# amx: 2.3 to 3.7 for the three passes of layers with 32 channels and more. avx512_bf16 is expected on AMD and was not measured there
+# amx: 1.8 to 3.7 for the three passes of layers with 32 channels and more. avx512_bf16 is expected on AMD and was not measured there
 TILES = {
     "amx": Tile(6, 64, 3.0),
     "avx512_bf16": Tile(6, 64),

@@ -65,7 +65,7 @@ class Machine:
 
 @cache
 def _measured(double: bool, threads: int) -> Machine:
-    with _threads(threads):
+    with using_threads(threads):
         source, target = torch.ones(2, _COPIED // 4)
         copy = 2 * _COPIED / _shortest(lambda: target.copy_(source))
         if (kernels := _kernels()) is not None:
@@ -83,7 +83,8 @@ def _kernels() -> Any:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def using_threads(count: int) -> Iterator[None]:
+    """Compute with so many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -11,6 +11,7 @@ import torch
 
 from efcn_kernels import tolerance
 from efcn_kernels.blocksparse import BlockSparse
+from efcn_kernels.machine import using_threads
 from efcn_kernels.ops import cpu, dispatch
 from efcn_kernels.verify.dense import Weights, weight_parameters
 from efcn_kernels.verify.geometries import GEOMETRIES, Geometry
@@ -104,7 +105,7 @@ def verify(
     report = Report(isas, [g.name for g in geometries])
     many = torch.get_num_threads()
     # waking a second thread for problems of this size costs more than it computes, many times over on a busy machine
-    with _backend(name), _threads(1), torch.random.fork_rng(devices=[]):
+    with _backend(name), using_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for geometry in geometries:
             advance(geometry.name)
@@ -129,7 +130,7 @@ def _geometry(geometry: Geometry, isas: list[str], threads: int) -> Iterator[Fin
             batch = Batch.make(layer, weights, count, twice=count == TWICE)
             for isa in isas:
                 for order in ORDERS:
-                    with nullcontext() if isa == "reference" else cpu.forced_isa(isa), _threads(threads if count == max(BATCHES) else 1):
+                    with nullcontext() if isa == "reference" else cpu.forced_isa(isa), using_threads(threads if count == max(BATCHES) else 1):
                         try:
                             for name, ratio in compare(layer, weights, image, batch, order):
                                 yield Finding(geometry.name, dtype, isa, order, count, name, ratio)
@@ -145,17 +146,6 @@ def _matrix(geometry: Geometry, conv: torch.nn.modules.conv._ConvNd, layer: Bloc
         stored = weights.dense([torch.ones_like(p) for p in weight_parameters(layer)])
         wanted, absolute = wanted * stored, absolute * stored
     return tolerance.ratio(layer.to_dense().detach(), wanted, absolute)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -34,11 +34,6 @@ double spin(int64_t steps) {
   return 2.0 * static_cast<double>(steps) * chains * lanes<T>;
 }
 
-template <class S>
-constexpr ProductKernel product_kernel() {
-  return {product_task<S>, product_scratch<S>, tile_rows, 0, true};
-}
-
 template <class T>
 constexpr ProductKernel few_kernel() {
   return {few_product_task<T>, few_product_scratch<T>, tile_rows, 0, false};
@@ -50,8 +45,8 @@ static const KernelTable table = {
     tile_rows,
     {pack_task<float, true>, pack_task<double, true>, pack_task<bf16, true>, pack_task<f16, true>},
     {pack_task<float, false>, pack_task<double, false>, pack_task<bf16, false>, pack_task<f16, false>},
-    {product_kernel<float>(), product_kernel<double>(), product_kernel<bf16>(), product_kernel<f16>()},
-    {product_kernel<float>(), product_kernel<double>(), product_kernel<bf16>(), product_kernel<f16>()},
+    {product_kernel<float>, product_kernel<double>, product_kernel<bf16>, product_kernel<f16>},
+    {product_kernel<float>, product_kernel<double>, product_kernel<bf16>, product_kernel<f16>},
     {few_kernel<float>(), few_kernel<double>(), {}, {}},
     {
         {{weight_outer_task<float>, weight_outer_scratch<float>},

@@ -46,8 +46,8 @@ struct Tile {
 };
 
 // c[r][n] = (init[r] or c[r][n]) + sum over segments and k of a[r][k] * b[k][n], k in order: a lane's result does not depend on
-// which tile computed it
-template <class T, class E, int R, int V>
+// which tile computed it. Asks for b `Ahead` steps before it is due, which may lie beyond its end
+template <class T, class E, int R, int V, int Ahead>
 void run_tile(const Tile<T, E>& t) {
   constexpr int L = lanes<T>;
   Vec<T> acc[R][V];
@@ -82,6 +82,10 @@ void run_tile(const Tile<T, E>& t) {
       Vec<E> row[V];
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) row[v] = load(b + (v < V - 1 ? v * L : b_last));
+      if constexpr (Ahead > 0) {
+#pragma GCC unroll 16
+        for (int v = 0; v < V; ++v) __builtin_prefetch(b + Ahead * b_k + v * L);
+      }
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vec<E> w = broadcast(a[r * a_row]);
@@ -109,36 +113,36 @@ void run_tile(const Tile<T, E>& t) {
 template <class T, class E>
 using TileFn = void (*)(const Tile<T, E>&);
 
-template <class T, class E, int R>
+template <class T, class E, int Ahead, int R>
 EFCN_INLINE TileFn<T, E> choose_vectors(int vectors) {
   constexpr int most = tile_vectors(R);
   if constexpr (most >= 8)
-    if (vectors == 8) return run_tile<T, E, R, 8>;
+    if (vectors == 8) return run_tile<T, E, R, 8, Ahead>;
   if constexpr (most >= 7)
-    if (vectors == 7) return run_tile<T, E, R, 7>;
+    if (vectors == 7) return run_tile<T, E, R, 7, Ahead>;
   if constexpr (most >= 6)
-    if (vectors == 6) return run_tile<T, E, R, 6>;
+    if (vectors == 6) return run_tile<T, E, R, 6, Ahead>;
   if constexpr (most >= 5)
-    if (vectors == 5) return run_tile<T, E, R, 5>;
+    if (vectors == 5) return run_tile<T, E, R, 5, Ahead>;
   if constexpr (most >= 4)
-    if (vectors == 4) return run_tile<T, E, R, 4>;
+    if (vectors == 4) return run_tile<T, E, R, 4, Ahead>;
   if constexpr (most >= 3)
-    if (vectors == 3) return run_tile<T, E, R, 3>;
+    if (vectors == 3) return run_tile<T, E, R, 3, Ahead>;
   if constexpr (most >= 2)
-    if (vectors == 2) return run_tile<T, E, R, 2>;
-  return run_tile<T, E, R, 1>;
+    if (vectors == 2) return run_tile<T, E, R, 2, Ahead>;
+  return run_tile<T, E, R, 1, Ahead>;
 }
 
-template <class T, class E = T>
+template <class T, class E = T, int Ahead = 0>
 EFCN_INLINE TileFn<T, E> choose_tile(int rows, int vectors) {
   if constexpr (tile_rows >= 6) {
-    if (rows == 6) return choose_vectors<T, E, 6>(vectors);
-    if (rows == 5) return choose_vectors<T, E, 5>(vectors);
+    if (rows == 6) return choose_vectors<T, E, Ahead, 6>(vectors);
+    if (rows == 5) return choose_vectors<T, E, Ahead, 5>(vectors);
   }
-  if (rows == 4) return choose_vectors<T, E, 4>(vectors);
-  if (rows == 3) return choose_vectors<T, E, 3>(vectors);
-  if (rows == 2) return choose_vectors<T, E, 2>(vectors);
-  return choose_vectors<T, E, 1>(vectors);
+  if (rows == 4) return choose_vectors<T, E, Ahead, 4>(vectors);
+  if (rows == 3) return choose_vectors<T, E, Ahead, 3>(vectors);
+  if (rows == 2) return choose_vectors<T, E, Ahead, 2>(vectors);
+  return choose_vectors<T, E, Ahead, 1>(vectors);
 }
 
 // rows in bands of nearly equal height, whole bands to each of `parts`

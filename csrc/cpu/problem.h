@@ -78,6 +78,8 @@ struct WeightJob {
   const void* x;
   int64_t x_site, x_channel;
   int64_t batch, co, ci;
+  // whether gvalues may pass the caches by on their way to memory
+  bool streams;
   // task = (site, part of the output channels)
   int64_t row_parts;
 };

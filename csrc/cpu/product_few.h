@@ -76,10 +76,19 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
 
   // weights of one row lie side by side (forward): lanes over steps, summed up at the end of the chunk
   void along_steps(bool first_chunk) {
-    int64_t k = 0;
-    for (int64_t i = 0; i < count; k += parts[i++].length) {
-      for (int64_t j = 0; j < parts[i].length; ++j) {
-        for (int64_t n = 0; n < job.batch; ++n) across[n * few_steps + k + j] = parts[i].b[j * job.b_channel + n];
+    // blocks are whole vectors deep
+    T* to = across;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = 0; j < parts[i].length; j += L, to += L) {
+        const T* from = parts[i].b + j * job.b_channel;
+        if (job.b_channel == 1) {
+          store(to, load(from));
+          continue;
+        }
+        Vec<T> square[L];
+        for (int64_t l = 0; l < L; ++l) square[l] = load_some(from + l * job.b_channel, job.batch);
+        transpose<T>(square);
+        for (int64_t n = 0; n < job.batch; ++n) store(to + n * few_steps, square[n]);
       }
     }
     if (first_chunk) {
@@ -115,6 +124,7 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const Vec<T> w = load(a + r * job.a_row + k);
+          __builtin_prefetch(a + (R + r) * job.a_row + k);
 #pragma GCC unroll 4
           for (int c = 0; c < C; ++c) acc[r * C + c] += w * x[c];
         }

@@ -43,6 +43,8 @@ struct Tile {
   const T* init;
   // lanes of the last vector that c has: less than all only where the row is shorter than one vector
   int high;
+  // whether c goes past the caches; its rows are whole aligned vectors then
+  bool streams = false;
 };
 
 // c[r][n] = (init[r] or c[r][n]) + sum over segments and k of a[r][k] * b[k][n], k in order: a lane's result does not depend on
@@ -69,7 +71,7 @@ void run_tile(const Tile<T, E>& t) {
     }
   }
   // c is not read before it is written: without this its lines would arrive only at the stores (grad-weight: 54 -> 65 % of peak)
-  if (t.init) {
+  if (t.init && !t.streams) {
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < V; ++v) __builtin_prefetch(c + r * t.c_row + v * L, 1);
     }
@@ -101,7 +103,9 @@ void run_tile(const Tile<T, E>& t) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
       T* to = c + r * t.c_row + (v < V - 1 ? v * L : c_last);
-      if (v < V - 1 || whole) {
+      if (t.streams) {
+        stream(to, acc[r][v]);
+      } else if (v < V - 1 || whole) {
         store(to, acc[r][v]);
       } else {
         store_some(to, acc[r][v], t.high);

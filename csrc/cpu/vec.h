@@ -44,6 +44,26 @@ EFCN_INLINE Vec<T> broadcast(T s) {
   return s - Vec<T>{};
 }
 
+// past the caches where that is possible: p is aligned to whole vectors, and fence() follows the last one
+template <class T>
+EFCN_INLINE void stream(T* p, Vec<T> v) {
+#if EFCN_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) {
+    _mm512_stream_ps(p, v);
+  } else {
+    _mm512_stream_pd(p, v);
+  }
+#else
+  store(p, v);
+#endif
+}
+
+EFCN_INLINE void fence() {
+#if EFCN_VECTOR_BYTES == 64
+  _mm_sfence();
+#endif
+}
+
 // the first `count` lanes
 template <class T>
 EFCN_INLINE void store_some(T* p, Vec<T> v, int64_t count) {

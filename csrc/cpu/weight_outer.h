@@ -114,6 +114,7 @@ void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
   // rows that are neither converted nor applied are stored by their tile
   const bool direct = sizeof(S) == sizeof(T) && !t.sink.updates;
   t.tile.c_row = direct ? job.ci : t.pitch;
+  if (direct) t.tile.streams = job.streams && job.ci % L == 0 && reinterpret_cast<uintptr_t>(job.gvalues) % EFCN_VECTOR_BYTES == 0;
   for (int64_t b = start; b < stop; ++b) {
     const int64_t block = job.pattern.block[b] * job.co;
     for (int64_t band = 0; band < bands.count; ++band) {

@@ -69,7 +69,7 @@ def _measured(double: bool, threads: int) -> Machine:
         source, target = torch.ones(2, _COPIED // 4)
         copy = 2 * _COPIED / _shortest(lambda: target.copy_(source))
         if (kernels := _kernels()) is not None:
-            return Machine(float(kernels.fma_peak(double, 0.02)), copy, threads, TILES.get(str(kernels.isa()), TILES["base"]))
+            return Machine(float(kernels.fma_peak(int(double), 0.02)), copy, threads, TILES.get(str(kernels.isa()), TILES["base"]))
         a, b = torch.ones(2, 512, 512, dtype=torch.float64 if double else torch.float32)
         return Machine(2 * 512**3 / _shortest(lambda: torch.mm(a, b)), copy, threads, TILES["base"])
 

@@ -76,6 +76,28 @@ struct Matrix {
   }
 };
 
+// a product of tiles is 16 x 16 sums of 32 products
+static double spin_tiles(int64_t steps) {
+  const Matrix::State state;
+  alignas(64) static const Pair zeros[16 * 16] = {};
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, zeros, 64);
+  _tile_loadd(5, zeros, 64);
+  _tile_loadd(6, zeros, 64);
+  _tile_loadd(7, zeros, 64);
+  const int64_t rounds = divide_up(steps, 16);
+  for (int64_t s = 0; s < rounds; ++s) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  return 2.0 * static_cast<double>(rounds) * 4 * 16 * 16 * 32;
+}
+
 }  // namespace EFCN_ISA
 
 const KernelTable* kernels_amx() {
@@ -89,6 +111,7 @@ const KernelTable* kernels_amx() {
     const int i = static_cast<int>(Dtype::bf16);
     t.product[i] = EFCN_ISA::pair_product<EFCN_ISA::Matrix>;
     t.weight[static_cast<int>(Way::outer)][i] = EFCN_ISA::pair_weight<EFCN_ISA::Matrix>;
+    t.spin[i] = EFCN_ISA::spin_tiles;
     return t;
   }();
   return &table;

@@ -32,6 +32,27 @@ struct Dot {
   }
 };
 
+static double spin_pairs(int64_t steps) {
+  constexpr int chains = 24;
+  // all different, or one chain would stand for all
+  Vec<float> acc[chains];
+#pragma GCC unroll 24
+  for (int i = 0; i < chains; ++i) acc[i] = broadcast(static_cast<float>(i));
+  Pair ones = 0x3f803f80;
+  asm volatile("" : "+m"(ones));
+  const Vec<Pair> w = broadcast(ones);
+  for (int64_t s = 0; s < steps; ++s) {
+#pragma GCC unroll 24
+    for (int i = 0; i < chains; ++i) acc[i] = MultiplyAdd<float, Pair>::of(acc[i], w, w);
+  }
+#pragma GCC unroll 24
+  for (int i = 1; i < chains; ++i) acc[0] += acc[i];
+  float out[lanes<float>];
+  store(out, acc[0]);
+  asm volatile("" : : "m"(out));
+  return 4.0 * static_cast<double>(steps) * chains * lanes<float>;
+}
+
 }  // namespace EFCN_ISA
 
 const KernelTable* kernels_avx512_bf16() {
@@ -44,6 +65,7 @@ const KernelTable* kernels_avx512_bf16() {
     const int i = static_cast<int>(Dtype::bf16);
     t.product[i] = EFCN_ISA::pair_product<EFCN_ISA::Dot>;
     t.weight[static_cast<int>(Way::outer)][i] = EFCN_ISA::pair_weight<EFCN_ISA::Dot>;
+    t.spin[i] = EFCN_ISA::spin_pairs;
     return t;
   }();
   return &table;

@@ -62,7 +62,7 @@ static const KernelTable table = {
          {weight_dot_task<bf16>, weight_dot_scratch},
          {weight_dot_task<f16>, weight_dot_scratch}},
     },
-    {spin<float>, spin<double>},
+    {spin<float>, spin<double>, spin<float>, spin<float>},
 };
 
 }  // namespace EFCN_ISA

@@ -69,7 +69,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
   m.def("isa() -> str");
   m.def("isas() -> str");
   m.def("set_isa(str name) -> ()");
-  m.def("fma_peak(bool float64, float seconds) -> float");
+  m.def("fma_peak(int dtype, float seconds) -> float");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CPU, m) {

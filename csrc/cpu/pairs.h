@@ -18,7 +18,31 @@ EFCN_INLINE Bits load_pairs(const bf16* a, const bf16* b, int64_t count) {
   return __builtin_convertvector(low, Bits) | __builtin_convertvector(high, Bits) << 16;
 }
 
+typedef uint16_t Words __attribute__((vector_size(EFCN_VECTOR_BYTES)));
+
+template <class F, int... I>
+EFCN_INLINE Words interleave(Words a, Words b, Seq<I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, F::at(I)...);
+#else
+  return __builtin_shuffle(a, b, Words{F::at(I)...});
+#endif
+}
+
 EFCN_INLINE void store_pairs(Pair* to, Bits v) { _mm512_storeu_si512(to, (__m512i)v); }
+
+template <int First>
+struct Interleave {
+  static constexpr int at(int i) { return First + i / 2 + i % 2 * 32; }
+};
+
+// two vectors of pairs of a[i] below, b[i] above
+EFCN_INLINE void store_two_pairs(Pair* to, const bf16* a, const bf16* b) {
+  const auto low = (Words)_mm512_loadu_si512(a), high = (Words)_mm512_loadu_si512(b);
+  using All = typename MakeSeq<32>::type;
+  store_pairs(to, (Bits)interleave<Interleave<0>>(low, high, All{}));
+  store_pairs(to + lanes<float>, (Bits)interleave<Interleave<16>>(low, high, All{}));
+}
 
 // as ProductSite, with the steps of a chunk as one flat sequence, zeros up to a whole number of the engine's steps
 template <class Engine>
@@ -108,9 +132,14 @@ struct PairProduct : ProductSite<bf16, Engine::chunk, Engine::rows> {
 
   void fill_panel(const Span<float>& span, int64_t vectors) {
     Pair* to = panel;
+    const int64_t together = span.high == L && span.last == (vectors - 1) * L ? vectors / 2 * 2 : 0;
     for (int64_t p = 0; p < pairs; ++p, to += width * L) {
       const bf16 *low = b_rows[2 * p], *high = b_rows[2 * p + 1];
-      for (int64_t v = 0; v < vectors; ++v) {
+      int64_t v = 0;
+      if (low && high) {
+        for (; v < together; v += 2) store_two_pairs(to + v * L, low + span.offset + v * L, high + span.offset + v * L);
+      }
+      for (; v < vectors; ++v) {
         const int64_t at = span.offset + (v < vectors - 1 ? v * L : span.last);
         store_pairs(to + v * L, load_pairs(low ? low + at : nullptr, high ? high + at : nullptr, span.high));
       }

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cstdint>
+
 namespace efcn {
 
 // floating-point operations per second of all torch threads together, from registers alone: the best of the repeats that fit into
 // `seconds`
-double fma_peak(bool float64, double seconds);
+double fma_peak(int64_t dtype, double seconds);
 
 }  // namespace efcn

@@ -123,8 +123,9 @@ struct KernelTable {
   // for at most most_few images and whole vectors of weights; none for converted types
   ProductKernel few_product[dtype_count];
   WeightKernel weight[way_count][dtype_count];
-  // runs `steps` rounds of register-only multiply-adds; returns how many floating-point operations that were
-  double (*spin[2])(int64_t steps);
+  // runs `steps` rounds of register-only multiply-adds of what a type is multiplied in; returns how many floating-point operations that
+  // were
+  double (*spin[dtype_count])(int64_t steps);
 };
 
 const KernelTable* kernels_base();

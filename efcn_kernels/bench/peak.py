@@ -23,9 +23,10 @@ _LENIENCE = 1.05
 class Peak:
     """What all threads together can do, the best of a run each.
 
-    fma: FLOP/s of a loop of multiply-adds on registers, in the instruction set in use. product: FLOP/s of torch's matrix
-    product, which shows what a vendor's library makes of this machine. copy: bytes/s, read and written, of a copy in memory.
-    forced: the instruction set is not the machine's best; torch's product then is no measure of the peak.
+    fma: FLOP/s of a loop of multiply-adds on registers, in the instruction set in use and of the type's own kind (bfloat16 may
+    have pairs or tiles). product: FLOP/s of torch's matrix product, which shows what a vendor's library makes of this machine.
+    copy: bytes/s, read and written, of a copy in memory. forced: the vectors are narrower than the machine's; torch's product
+    then is no measure of the peak.
 
     Nothing computes faster than the first, so a product or a pass that does shows it to be wrong: a disturbed measurement, or
     a library whose loop does not stay in registers (one did: its shares were twice too high and mostly still below 100 %).
@@ -37,13 +38,13 @@ class Peak:
     forced: bool = False
 
     def measure(self, dtype: torch.dtype) -> None:
-        """Measure all again and keep the better; 16-bit types are added up, and so measured, in float32."""
+        """Measure all again and keep the better; torch's product of 16-bit types is no measure, float32's stands in."""
         working = torch.float64 if dtype == torch.float64 else torch.float32
         self.copy = max(self.copy, copy_rate())
         if cpu.missing() is not None:
             return
-        self.forced = cpu.isa() != cpu.isas()[-1]
-        self.fma = max(self.fma or 0.0, cpu.fma_peak(working))
+        self.forced = cpu.isa() in ("base", "avx2") and cpu.isa() != cpu.isas()[-1]
+        self.fma = max(self.fma or 0.0, cpu.fma_peak(dtype))
         a, b = torch.ones(2, _SIDE, _SIDE, dtype=working)
         self.product = max(self.product, *(2 * _SIDE**3 / seconds(lambda: torch.mm(a, b)) for _ in range(5)))
 

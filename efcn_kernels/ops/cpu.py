@@ -15,6 +15,7 @@ from efcn_kernels.ops import reference
 from efcn_kernels.ops.dispatch import Backend, Problem
 from efcn_kernels.ops.sgd import SGD
 
+# in the order of Dtype in csrc/cpu/problem.h
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -63,9 +64,9 @@ def prefer_large_pages(fresh: Tensor) -> Tensor:
 
 
 def fma_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:
-    """FLOP/s of all torch threads in a loop of register-only multiply-adds, the best of several repeats."""
+    """FLOP/s of all torch threads in a loop of register-only multiply-adds of what the type is multiplied in, the best of several repeats."""
     isa()
-    return float(torch.ops.efcn_cpu.fma_peak(dtype == torch.float64, seconds))
+    return float(torch.ops.efcn_cpu.fma_peak(DTYPES.index(dtype), seconds))
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:

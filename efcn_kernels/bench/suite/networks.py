@@ -1,0 +1,88 @@
+"""Whole training steps of whole networks: Skinny and AlexNet beside their CNNs, and VGG-11 on images of 224x224 with no weight shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from efcn_kernels import LocallyConnected2d
+from efcn_kernels.batchlast import keep_batch_last
+from efcn_kernels.bench.device import PRECISIONS, clock, tf32
+from efcn_kernels.bench.network import CLASSES, CLOSE, CLOSE_IN_HALF, NETWORKS, Training, check_losses, time_network
+from efcn_kernels.bench.result import Timing
+from efcn_kernels.bench.suite.layers import TARGETED, VGG11
+from efcn_kernels.bench.timing import interleave
+
+# as in the paper, and large enough to fill a GPU
+BATCHES = (250, 1024)
+LARGE = 32
+
+
+def items(device: torch.device, *, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """The networks, the targets' precisions first; `quick`: a few images, and VGG-11 at 32x32."""
+    rounds, limit_s = (3, 1.0) if quick else (15, 4.0)
+    size = 32 if quick else 224
+    found: dict[str, Callable[[], dict[str, Any]]] = {f"vgg11 at {size}, {TARGETED[0]}": lambda: vgg11_step(device, TARGETED[0], size, rounds)}
+    for batch in (8,) if quick else BATCHES:
+        for precision in (*TARGETED, "float32"):
+            for name in NETWORKS:
+                found[f"{name}, N {batch}, {precision}"] = _item(name, batch, rounds, limit_s, precision, device)
+    # 60 GB of weights and gradients: where they fit the larger one comes last
+    return found if quick else found | {f"vgg11 at {size}, {TARGETED[1]}": lambda: vgg11_step(device, TARGETED[1], size, rounds)}
+
+
+def _item(name: str, batch: int, rounds: int, limit_s: float, precision: str, device: torch.device) -> Callable[[], dict[str, Any]]:
+    return lambda: {**time_network(name, batch, rounds, limit_s, precision, device), "batch": batch, "precision": precision}
+
+
+def vgg11_step(device: torch.device, precision: str, size: int, rounds: int, batch: int = LARGE) -> dict[str, Any]:
+    """A training step of VGG-11's eLCN, its peak memory, and the number of its weights, after a look at its loss beside the CNN's."""
+    dtype, rounded = PRECISIONS[precision]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.randn(batch, 3, size, size, device=device, dtype=dtype)
+        labels = torch.randint(CLASSES, (batch,), device=device)
+        cnn = vgg11(size).to(device, dtype)
+        with tf32(False):
+            wanted = _training(cnn, x, labels).loss()
+            step = _training(elcn(cnn, size), x, labels)
+            check_losses("vgg11", {"elcn": step}, wanted, CLOSE if dtype == torch.float32 else CLOSE_IN_HALF)
+        with tf32(rounded):
+            (times,) = interleave({"elcn": step}, rounds, 10.0, clock=clock(device, flush=False)).values()
+            peak = step.peak_bytes()
+    weights = sum(p.numel() for p in step.network.parameters())
+    return {"name": "vgg11", "batch": batch, "precision": precision, "size": size, "weights": weights, "peak_bytes": peak, "step": Timing(times).as_dict()}
+
+
+def vgg11(size: int) -> nn.Sequential:
+    """VGG-11's convolutions and poolings, then one linear layer: what is without sharing here is the convolutions."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for out, pooled in VGG11:
+        conv = nn.Conv2d(channels, out, 3, padding=1)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        layers += [conv, nn.ReLU(inplace=True), *([nn.MaxPool2d(2)] if pooled else [])]
+        channels = out
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (size // 32) ** 2, CLASSES))
+
+
+def elcn(cnn: nn.Sequential, size: int) -> nn.Sequential:
+    """The network without sharing, layer by layer: cnn_to_efcn would hold several copies of it while it tries whether the mapping is exact."""
+    layers: list[nn.Module] = []
+    for module in cnn:
+        if isinstance(module, nn.Conv2d):
+            module = LocallyConnected2d.from_conv(module, size)
+            module.batch_last = True
+        elif isinstance(module, nn.MaxPool2d):
+            size //= 2
+        layers.append(module)
+    network = nn.Sequential(*layers)
+    keep_batch_last(network)
+    return network
+
+
+def _training(network: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> Training:
+    return Training(network, torch.optim.SGD(network.parameters(), lr=0.0), x, labels)

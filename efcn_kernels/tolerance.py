@@ -57,6 +57,11 @@ def floor(exact: Tensor, absolute: Tensor, dtype: torch.dtype, operands: float =
     return info.eps * exact.abs() + (SLACK * torch.finfo(accumulator(dtype)).eps + operands) * absolute + info.tiny * info.eps
 
 
+def rounded(magnitudes: Tensor, dtype: torch.dtype, times: float = 1.0) -> Tensor:
+    """What to add to `absolute` where numbers of these magnitudes were rounded to `dtype` on the way, so many times."""
+    return magnitudes * (times * torch.finfo(dtype).eps / (SLACK * torch.finfo(accumulator(dtype)).eps))
+
+
 def ratio(got: Tensor, exact: Tensor, absolute: Tensor, plain_error: float = 0.0, operands: float = 0.0) -> float:
     """The largest error of `got` as a share of what is allowed: at most 1 is right, infinite for NaN or another shape."""
     if got.shape != exact.shape:
@@ -67,7 +72,10 @@ def ratio(got: Tensor, exact: Tensor, absolute: Tensor, plain_error: float = 0.0
 
 
 def disagreement(a: Tensor, b: Tensor, absolute: Tensor, operands: float = 0.0) -> float:
-    """How far two results of one dtype are apart, as a share of what two correct ones may be; `absolute` as in `Product`, `operands` as in `floor`."""
+    """How far two results of one dtype are apart, as a share of what two correct ones may be.
+
+    absolute: as in `Product`. operands: as in `floor`.
+    """
     if a.shape != b.shape:
         return float("inf")
     # piece by piece: float64 copies of a gradient of billions of weights are larger than what it is the gradient of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ PRECISIONS = {
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
     """Products and convolutions of float32 through TF32, or in IEEE's float32, for a while: torch's own switches."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [switch.allow_tf32 for switch in switches]
     for switch in switches:
         switch.allow_tf32 = allowed
@@ -70,6 +71,12 @@ def backends(device: torch.device, dtype: torch.dtype) -> dict[str, str | None]:
             except RuntimeError as error:
                 found[name] = str(error)
     return found
+
+
+def best_backend(device: torch.device, dtype: torch.dtype) -> str:
+    """The first with kernels of its own that computes this dtype there, whatever the automatic choice is; else the reference."""
+    there = [name for name, reason in backends(device, dtype).items() if reason is None]
+    return next((name for name in there if name != "reference"), "reference")
 
 
 def clock(device: torch.device, *, flush: bool = True) -> Clock:
@@ -134,10 +141,9 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 def _triton() -> str | None:
     try:
-        import triton
-    except ImportError:
+        return version("triton")
+    except PackageNotFoundError:
         return None
-    return str(triton.__version__)
 
 
 def _nvidia_smi() -> dict[str, str] | None:

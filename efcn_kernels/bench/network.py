@@ -76,7 +76,8 @@ class Training:
 def trainings(name: str, batch: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> dict[str, Training]:
     """The CNN of that name in NCHW and in channels_last, and its eLCN, on the same images and from the same weights.
 
-    They are compared in float32 before they are converted to `dtype`, and then again. Raises ValueError for a name that is not in NETWORKS, WrongAnswer where the losses differ by more than rounding.
+    They are compared in float32 before they are converted to `dtype`, and then again.
+    Raises ValueError for a name that is not in NETWORKS, WrongAnswer where the losses differ by more than rounding.
     """
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")

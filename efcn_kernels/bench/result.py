@@ -96,7 +96,11 @@ class CaseResult:
                 for name, timing in self.passes.items()
             },
             "skipped": self.skipped,
-            **({"others": {who: {name: timing.as_dict() for name, timing in timings.items()} for who, timings in self.others.items()}} if self.others else {}),
+            **(
+                {"others": {who: {name: timing.as_dict() for name, timing in timings.items()} for who, timings in self.others.items()}}
+                if self.others
+                else {}
+            ),
         }
 
 

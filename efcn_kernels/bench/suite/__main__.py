@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -83,10 +84,10 @@ def _process(name: str, out: Path, setting: Setting, limit_s: float) -> bool:
     except subprocess.TimeoutExpired:
         code, ended = 0, "stopped at its time limit"
     finally:
-        # with the tools that it started
-        if process.poll() is None:
+        # with whatever it started
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
     print(f"{name}: {ended}, {perf_counter() - started:.0f} s", flush=True)
     return code == 0
 

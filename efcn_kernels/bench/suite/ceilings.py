@@ -27,7 +27,10 @@ def measure(device: torch.device, *, side: int = 8192, copied_bytes: int = 4 << 
     operands: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
     for name, precision in PRECISIONS.items():
         if precision.dtype not in operands:
-            operands[precision.dtype] = (torch.randn(side, side, device=device).to(precision.dtype), torch.randn(side, side, device=device).to(precision.dtype))
+            operands[precision.dtype] = (
+                torch.randn(side, side, device=device).to(precision.dtype),
+                torch.randn(side, side, device=device).to(precision.dtype),
+            )
         steps[name] = _product(*operands[precision.dtype], precision.tf32)
     timings = {name: Timing(rounds) for name, rounds in interleave(steps, _ROUNDS, limit_s, clock=clock(device)).items()}
     return {

@@ -25,12 +25,10 @@ def check_pass(who: str, name: str, got: object, ours: Ours, operands: float) ->
 def check_step(who: str, got: object, ours: Ours, operands: float, *, grad_input: bool = True) -> None:
     """Raise WrongAnswer unless a step gave what the first one did; `got` as Ours.step gives it."""
     assert isinstance(got, tuple)
-    y, *rest = got
-    gx = rest.pop(0) if grad_input else None
-    *gweights, gbias = rest
-    for field, value in Answers(y, gx, whole(ours.layer.layout, gweights), gbias)._asdict().items():
-        if value is not None:
-            _check(f"{field} of {who}", value, getattr(ours.answers, field), getattr(ours.absolute, field), ours, operands)
+    y, *gx, gweights, gbias = (*got[: 1 + grad_input], got[1 + grad_input : -1], got[-1])
+    fields = [field for field in Answers._fields if grad_input or field != "gx"]
+    for field, value in zip(fields, (y, *gx, whole(ours.layer.layout, gweights), gbias), strict=True):
+        _check(f"{field} of {who}", value, getattr(ours.answers, field), getattr(ours.absolute, field), ours, operands)
 
 
 def _check(what: str, got: object, wanted: Tensor, scale: Tensor, ours: Ours, operands: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from efcn_kernels.bench.device import PRECISIONS, backends, clock, tf32
+from efcn_kernels.bench.device import PRECISIONS, backends, best_backend, clock, tf32
 from efcn_kernels.bench.result import NO_GRAD_INPUT, OURS, CaseResult
 from efcn_kernels.bench.run import WrongAnswer, contender, time_ways
 from efcn_kernels.bench.step import ORDERS, Ours, Step
@@ -16,6 +16,7 @@ from efcn_kernels.bench.suite.checks import check_pass, check_step
 from efcn_kernels.bench.suite.layers import Item
 from efcn_kernels.bench.suite.model import Ceilings, predict
 from efcn_kernels.bench.timing import FEWEST_ROUNDS, Clock
+from efcn_kernels.ops import dispatch
 
 # the orders for which kernels have a fast path; NCHW is that of most scripts, and only its step is timed
 _FAST = ("batch-last", "channels_last")
@@ -28,17 +29,17 @@ def measure(item: Item, device: torch.device, ceilings: Ceilings, rounds: int, l
     """
     dtype, operands = PRECISIONS[item.precision].dtype, PRECISIONS[item.precision].rounding
     peak, expected = ceilings.peak(item.precision), predict(item, ceilings)
-    with tf32(PRECISIONS[item.precision].tf32), torch.random.fork_rng():
+    best = best_backend(device, dtype)
+    with tf32(PRECISIONS[item.precision].tf32), dispatch.forced_backend(best), torch.random.fork_rng():
         torch.manual_seed(0)
-        there = [name for name, reason in backends(device, dtype).items() if reason is None]
         ours = Ours.make(item.case, item.batch, dtype, device)
         result = CaseResult(item.case, item.batch, ours.layer.layout.nnz, *ours.work)
         watch = clock(device)
         ways = _steps(ours, operands)
         ways |= _competitors(item, ours, result, limit_s, watch, operands)
-        kinds = [ways, our_passes(ours, there[0], _FAST, operands)]
+        kinds: list[Mapping[str, Mapping[str, Step]]] = [ways, our_passes(ours, best, _FAST, operands)]
         others = {}
-        for name in there[1:]:
+        for name in (name for name, reason in backends(device, dtype).items() if reason is None and name != best):
             if (slow := _too_slow(ours, name, limit_s, watch)) is None:
                 others[f"{name} backend"] = our_passes(ours, name, ("batch-last",), operands)
             else:
@@ -51,7 +52,7 @@ def measure(item: Item, device: torch.device, ceilings: Ceilings, rounds: int, l
         result.steps, result.passes, *rest = time_ways([*kinds, *others.values()], rounds, limit_s, watch)
         result.others = dict(zip(others, rest))
     times = {kind: {name: timing.median_ms for name, timing in getattr(expected, kind).items()} for kind in ("steps", "passes")}
-    return {**result.as_dict(peak), "precision": item.precision, "backend": there[0], "predicted_ms": times}
+    return {**result.as_dict(peak), "precision": item.precision, "backend": best, "predicted_ms": times}
 
 
 def _steps(ours: Ours, operands: float) -> dict[str, Mapping[str, Step]]:

@@ -10,11 +10,12 @@ from torch import nn
 
 from efcn_kernels import LocallyConnected2d
 from efcn_kernels.batchlast import keep_batch_last
-from efcn_kernels.bench.device import PRECISIONS, clock, tf32
+from efcn_kernels.bench.device import PRECISIONS, best_backend, clock, tf32
 from efcn_kernels.bench.network import CLASSES, CLOSE, CLOSE_IN_HALF, NETWORKS, Training, check_losses, time_network
 from efcn_kernels.bench.result import Timing
 from efcn_kernels.bench.suite.layers import TARGETED, VGG11
 from efcn_kernels.bench.timing import interleave
+from efcn_kernels.ops import dispatch
 
 # as in the paper, and large enough to fill a GPU
 BATCHES = (250, 1024)
@@ -35,13 +36,17 @@ def items(device: torch.device, *, quick: bool) -> dict[str, Callable[[], dict[s
 
 
 def _item(name: str, batch: int, rounds: int, limit_s: float, precision: str, device: torch.device) -> Callable[[], dict[str, Any]]:
-    return lambda: {**time_network(name, batch, rounds, limit_s, precision, device), "batch": batch, "precision": precision}
+    def measure() -> dict[str, Any]:
+        with dispatch.forced_backend(best_backend(device, PRECISIONS[precision].dtype)):
+            return {**time_network(name, batch, rounds, limit_s, precision, device), "batch": batch, "precision": precision}
+
+    return measure
 
 
 def vgg11_step(device: torch.device, precision: str, size: int, rounds: int, batch: int = LARGE) -> dict[str, Any]:
     """A training step of VGG-11's eLCN, its peak memory, and the number of its weights, after a look at its loss beside the CNN's."""
     dtype, rounded = PRECISIONS[precision]
-    with torch.random.fork_rng():
+    with dispatch.forced_backend(best_backend(device, dtype)), torch.random.fork_rng():
         torch.manual_seed(0)
         x = torch.randn(batch, 3, size, size, device=device, dtype=dtype)
         labels = torch.randint(CLASSES, (batch,), device=device)
@@ -54,7 +59,15 @@ def vgg11_step(device: torch.device, precision: str, size: int, rounds: int, bat
             (times,) = interleave({"elcn": step}, rounds, 10.0, clock=clock(device, flush=False)).values()
             peak = step.peak_bytes()
     weights = sum(p.numel() for p in step.network.parameters())
-    return {"name": "vgg11", "batch": batch, "precision": precision, "size": size, "weights": weights, "peak_bytes": peak, "step": Timing(times).as_dict()}
+    return {
+        "name": "vgg11",
+        "batch": batch,
+        "precision": precision,
+        "size": size,
+        "weights": weights,
+        "peak_bytes": peak,
+        "step": Timing(times).as_dict(),
+    }
 
 
 def vgg11(size: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ from efcn_kernels.bench.cases import Case
 from efcn_kernels.bench.device import hardware
 from efcn_kernels.bench.machine import provenance, sources
 from efcn_kernels.bench.suite import ceilings, correctness, measure, networks, tools
-from efcn_kernels.bench.suite.layers import BATCHES, Item
+from efcn_kernels.bench.suite.layers import BATCHES, LAYERS, Item
 from efcn_kernels.bench.suite.layers import items as layer_items
 from efcn_kernels.bench.suite.store import Items, Store
 from efcn_kernels.verify.geometries import GEOMETRIES
@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 
 def _ceilings(setting: Setting, store: Store) -> Items:
-    sizes: Mapping[str, Any] = {"side": 256, "copied_bytes": 1 << 24, "limit_s": 2.0} if setting.quick else {}
+    sizes: Mapping[str, Any] = {"side": 512, "copied_bytes": 1 << 24, "limit_s": 2.0} if setting.quick else {}
     return {"ceilings": lambda: ceilings.measure(setting.device, **sizes)}
 
 
@@ -77,6 +77,10 @@ def _layers(setting: Setting, store: Store) -> Items:
     return {str(item): _layer(item, setting.device, roofs, rounds, limit_s) for item in chosen}
 
 
+def _profile(setting: Setting, store: Store) -> Items:
+    return tools.profiles(_QUICK if setting.quick else [case for case in LAYERS if case.name in tools.PROFILED], setting.device)
+
+
 def _layer(item: Item, *rest: Any) -> Callable[[], dict[str, Any]]:
     return lambda: measure.measure(item, *rest)
 
@@ -87,11 +91,15 @@ PARTS = {
     "layers": Part("passes and steps of layers beside what one would use instead", 205, _layers),
     "networks": Part("whole training steps and their memory", 80, lambda setting, _: networks.items(setting.device, quick=setting.quick)),
     "sanitizer": Part("small layers under compute-sanitizer", 90, lambda setting, _: tools.sanitizers(setting.device, 40)),
-    "profile": Part("kernels of some layers' steps", 20, lambda setting, _: tools.profiles(setting.device)),
+    "profile": Part("kernels of some layers' steps", 20, _profile),
 }
 
 
 def run_part(name: str, setting: Setting, store: Store, limit_s: float) -> bool:
     """Measure what is missing of a part within its budget and `limit_s`; whether nothing failed."""
     part = PARTS[name]
+    # what a careful user would switch on: cuDNN's fastest algorithm, and sums that are not rounded to half precision on the way
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     return store.run(name, part.items(setting, store), min(part.budget_s, limit_s), setting.provenance, setting.alive)

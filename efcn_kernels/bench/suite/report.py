@@ -20,7 +20,19 @@ from efcn_kernels.bench.target_report import header, line, shares, summary
 
 _MEMORY = {"H200": 141e9, "H100": 80e9}
 _TARGETS = ("layer", "N", "what", "target", "predicted", "measured", "")
-_LAYERS = ("layer", "N", "forward / grad-input / grad-weight, ms", "predicted", "of the roofline", "step, ms", "predicted", "conv", "Linear", "unfold", "compiled")
+_LAYERS = (
+    "layer",
+    "N",
+    "forward / grad-input / grad-weight, ms",
+    "predicted",
+    "of the roofline",
+    "step, ms",
+    "predicted",
+    "conv",
+    "Linear",
+    "unfold",
+    "compiled",
+)
 _RIVALS = ("conv", "linear", "unfold", "unfold, compiled")
 _WORDS = {True: "hit", False: "miss", None: ""}
 
@@ -105,9 +117,9 @@ def _conditions(part: Mapping[str, Any]) -> str:
     found, device = part["provenance"], part["identity"]["device"]
     smi = found["machine"].get("nvidia_smi") or {}
     clocks = f", {smi['clocks.sm']} MHz and {smi['temperature.gpu']} degrees at the start" if smi else ""
-    triton = found["machine"].get("triton")
+    triton, code = found["machine"].get("triton"), f"commit {(found['commit'] or 'unknown')[:10]}, sources {part['identity']['sources']}"
     versions = f"torch {found['versions']['torch']}" + (f", triton {triton}" if triton else "")
-    return f"{device}{clocks}; {versions}; commit {(found['commit'] or 'unknown')[:10]}, sources {part['identity']['sources']}; {found['date'][:16]}; {part['seconds']:.0f} s"
+    return f"{device}{clocks}; {versions}; {code}; {found['date'][:16]}; {part['seconds']:.0f} s"
 
 
 def _ceilings(roofs: Ceilings) -> Iterator[str]:
@@ -139,8 +151,9 @@ def _with_networks(parts: Mapping[str, Any], runs: Mapping[str, dict[str, Any]])
     return found
 
 
-def _memory(parts: Mapping[str, Any]) -> float:
-    return float(parts["ceilings"]["provenance"]["machine"].get("memory_bytes", float("nan")))
+def _memory(parts: Mapping[str, Any]) -> float | None:
+    there: float | None = parts["ceilings"]["provenance"]["machine"].get("memory_bytes")
+    return there
 
 
 def _layer(entry: Mapping[str, Any]) -> str:
@@ -171,7 +184,8 @@ def _correctness(items: Mapping[str, Any]) -> Iterator[str]:
     for name, item in items.items():
         backends[name.partition(",")[0]] += item["comparisons"]
     worst = max(item["worst"] for item in items.values())
-    yield f"Right in all comparisons: {', '.join(f'{n:,} of {name}' for name, n in backends.items())}; the largest error is {worst:.2f} of what is allowed."
+    counts = ", ".join(f"{count:,} of {name}" for name, count in backends.items())
+    yield f"Right in all comparisons: {counts}; the largest error is {worst:.2f} of what is allowed."
 
 
 def _sanitizer(items: Mapping[str, Any]) -> Iterator[str]:

@@ -32,7 +32,8 @@ def attained(entry: Entry, run: Run) -> dict[str, float]:
 
 def memory(entry: Entry, run: Run) -> dict[str, float]:
     """The peak memory of a training step as a share of what the chip has; nothing where the step did not run."""
-    return {"": entry["peak_bytes"] / run["machine"]["memory_bytes"]} if entry["peak_bytes"] else {}
+    there = run["machine"].get("memory_bytes")
+    return {"": entry["peak_bytes"] / there} if entry["peak_bytes"] and there else {}
 
 
 @cache
@@ -45,11 +46,13 @@ def targets(precision: str) -> tuple[Target, ...]:
         _times(COMPILED, "unfold + bmm compiled's time / ours", "unfold, compiled", OVER_COMPILED, precision),
         _times(sparse, "dense Linear's time / ours", "linear", OVER_DENSE, precision),
         Target(_NETWORKS, f"eLCN's training step / the CNN's, {precision}", ratio("elcn", "cnn"), OF_CNN, at_most=True, percent=False),
-        Target(("vgg11",), f"memory of a training step at 224 / the chip's, {precision}", memory, 1, at_most=True, batch=networks.LARGE, percent=False),
+        Target(
+            ("vgg11",), f"memory of a training step at 224 / the chip's, {precision}", memory, 1, at_most=True, batch=networks.LARGE, percent=False
+        ),
     )
 
 
-def compare(measured: Sequence[Run], ceilings: Ceilings, memory_bytes: float) -> list[Pair]:
+def compare(measured: Sequence[Run], ceilings: Ceilings, memory_bytes: float | None) -> list[Pair]:
     """Every target, as predicted from the ceilings and as measured; `measured` by precision, those that there are."""
     pairs = []
     for precision in TARGETED:
@@ -59,7 +62,7 @@ def compare(measured: Sequence[Run], ceilings: Ceilings, memory_bytes: float) ->
     return pairs
 
 
-def predicted(precision: str, ceilings: Ceilings, memory_bytes: float) -> Run:
+def predicted(precision: str, ceilings: Ceilings, memory_bytes: float | None) -> Run:
     """A run as the model expects it, at the batch of the targets."""
     peak = ceilings.peak(precision)
     cases: list[dict[str, Any]] = [predict(Item(case, BATCH, precision), ceilings).as_dict(peak) for case in LAYERS]

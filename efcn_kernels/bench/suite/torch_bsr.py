@@ -56,10 +56,11 @@ def in_our_form(ours: Ours, name: str, got: object) -> Tensor:
     assert isinstance(got, Tensor)
     layout = ours.layer.layout
     sites = got.unflatten(0, (-1, layout.block[0 if name == "forward" else 1])).permute(2, 0, 1)
-    return sites if name == "grad_input" or ours.layer.bias is None else sites + ours.layer.bias.detach()
+    return sites if name == "grad_input" or ours.layer.bias is None else torch.add(sites, ours.layer.bias.detach())
 
 
 def _bsr(crow: Tensor, col: Tensor, values: Tensor, sites: int) -> Tensor:
     """(rows of blocks, sites of blocks)."""
     shape = ((crow.numel() - 1) * values.size(1), sites * values.size(2))
-    return torch.sparse_bsr_tensor(crow, col, values, shape, check_invariants=False)
+    bsr: Tensor = torch.sparse_bsr_tensor(crow, col, values, shape, check_invariants=False)
+    return bsr

@@ -79,8 +79,8 @@ def _name_layers(ax: Axes, entries: Sequence[dict[str, Any]], unit: float) -> No
     """Upright names along the lower edge, apart from each other, each with a line to its points."""
     ordered = sorted(entries, key=_intensity)
     low, high = ax.get_ylim()
-    # room below for the names
-    ax.set_ylim(floor := low / (high / low) ** 0.7, high)
+    # room below for the names: 0.7 of the height for 18 letters
+    ax.set_ylim(floor := low / (high / low) ** (0.039 * max(18, *(len(entry["name"]) for entry in entries))), high)
     left, right = np.log10(ax.get_xlim())
     wanted = [(np.log10(_intensity(entry)) - left) / (right - left) for entry in ordered]
     for entry, place in zip(ordered, _apart(wanted, min(0.042, 0.96 / len(ordered)))):
@@ -92,10 +92,11 @@ def _name_layers(ax: Axes, entries: Sequence[dict[str, Any]], unit: float) -> No
 
 def _name_batches(ax: Axes, entries: Sequence[dict[str, Any]], batches: Sequence[int]) -> None:
     """Each batch above the middle of its points."""
-    top = ax.get_ylim()[1]
-    for batch in batches:
-        at = [_intensity(entry) for entry in entries if entry["batch"] == batch]
-        ax.text(float(np.exp(np.median(np.log(at)))), top, f"N = {batch}", ha="center", va="bottom", fontsize=8, color="0.25")
+    left, right = np.log10(ax.get_xlim())
+    middles = {batch: np.median([np.log10(_intensity(entry)) for entry in entries if entry["batch"] == batch]) for batch in batches}
+    ordered = sorted(batches, key=lambda batch: middles[batch])
+    for batch, place in zip(ordered, _apart([(middles[batch] - left) / (right - left) for batch in ordered], 0.1)):
+        ax.text(place, 1.0, f"N = {batch}", transform=ax.transAxes, ha="center", va="bottom", fontsize=8, color="0.25")
 
 
 def _apart(places: Sequence[float], gap: float) -> list[float]:

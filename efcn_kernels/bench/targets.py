@@ -134,7 +134,8 @@ def _rows(target: Target, runs: Sequence[Run]) -> list[Row]:
         return [_row(target, layer, {layer: found.get(layer)}) for layer in target.layers]
     if target.form == "sum":
         return [_row(target, "AlexNet's five together", {"": _together([found.get(layer) for layer in target.layers])})]
-    return [_row(target, f"{len(target.layers)} layers", {layer: found.get(layer) for layer in target.layers})]
+    few = ", ".join(target.layers) if len(target.layers) < 3 else f"{len(target.layers)} layers"
+    return [_row(target, few, {layer: found.get(layer) for layer in target.layers})]
 
 
 def _row(target: Target, layer: str, found: dict[str, tuple[Entry, Run] | None]) -> Row:

@@ -62,9 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(names: Sequence[str], out: Path, setting: Setting, limit_s: float) -> bool:
     """The parts of these names, one process after the other, then the report; whether all went well."""
     started, good = perf_counter(), True
-    for name in names:
+    for place, name in enumerate(names, 1):
         left = limit_s - _RESERVE_S - (perf_counter() - started)
-        good &= _process(name, out, setting, min(left, PARTS[name].budget_s))
+        # what earlier parts have left over is this one's
+        spare = left - sum(PARTS[later].budget_s for later in names[place:])
+        good &= _process(name, out, setting, min(left, max(spare, PARTS[name].budget_s)))
     print(report.write(out))
     return good
 

@@ -75,6 +75,9 @@ def _competitors(item: Item, ours: Ours, result: CaseResult, limit_s: float, wat
         except WrongAnswer as error:
             wrong.append(str(error))
             found = f"disagrees: {error}"
+        except RuntimeError as error:
+            # a compiler or a library may not take this one layer; if it is the device that fails, the next call tells
+            found = f"fails: {error}"
         if isinstance(found, str):
             result.skipped[name] = found
         else:

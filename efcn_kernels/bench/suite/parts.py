@@ -73,7 +73,7 @@ def _layers(setting: Setting, store: Store) -> Items:
     rounds, limit_s = (3, 0.5) if setting.quick else (9, 1.5)
     chosen = layer_items()
     if setting.quick:
-        chosen = [Item(case, batch, precision) for precision in ("float32", "bfloat16") for batch in BATCHES[::-3] for case in _QUICK]
+        chosen = [Item(case, batch, precision) for precision in ("float32", "bfloat16") for batch in BATCHES[1::-1] for case in _QUICK]
     return {str(item): _layer(item, setting.device, roofs, rounds, limit_s) for item in chosen}
 
 
@@ -96,10 +96,9 @@ PARTS = {
 
 
 def run_part(name: str, setting: Setting, store: Store, limit_s: float) -> bool:
-    """Measure what is missing of a part within its budget and `limit_s`; whether nothing failed."""
-    part = PARTS[name]
+    """Measure what is missing of a part, beginning nothing after `limit_s`; whether nothing failed."""
     # what a careful user would switch on: cuDNN's fastest algorithm, and sums that are not rounded to half precision on the way
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    return store.run(name, part.items(setting, store), min(part.budget_s, limit_s), setting.provenance, setting.alive)
+    return store.run(name, PARTS[name].items(setting, store), limit_s, setting.provenance, setting.alive)

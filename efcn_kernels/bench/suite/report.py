@@ -11,7 +11,7 @@ from efcn_kernels.bench.device import PRECISIONS
 from efcn_kernels.bench.report import number
 from efcn_kernels.bench.result import OURS
 from efcn_kernels.bench.suite.ceilings import ceilings
-from efcn_kernels.bench.suite.layers import TARGETED
+from efcn_kernels.bench.suite.layers import BATCH, TARGETED
 from efcn_kernels.bench.suite.model import DATA_SHEETS, Ceilings
 from efcn_kernels.bench.suite.parts import PARTS
 from efcn_kernels.bench.suite.store import FILE, read
@@ -81,14 +81,15 @@ def runs_of(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def expectation(chip: str) -> str:
     """Markdown: the targets and the layers as the model expects them of a chip, from its data sheet."""
     roofs = DATA_SHEETS[chip]
-    lines = [*_targets(compare([], roofs, _MEMORY[chip])), ""]
+    lines = [*_targets(compare([], roofs, _MEMORY[chip], together=True)), ""]
     for precision in TARGETED:
-        lines += [f"{precision}, N = 256, milliseconds:", "", *header(("layer", "FLOP/byte", "a pass", "step", *_RIVALS))]
+        lines += [f"{precision}, N = {BATCH}, milliseconds:", "", *header(("layer", "FLOP/byte", "a pass", "of the roofline", "step", *_RIVALS))]
         for entry in predicted(precision, roofs, _MEMORY[chip])["cases"]:
             if "passes" in entry:
                 times = (_ms(entry["steps"].get(name)) for name in (OURS, *_RIVALS))
                 intensity = f"{entry['flop_per_pass'] / entry['bytes_per_pass']:.0f}"
-                lines.append(line(f"{entry['name']} ({entry['layer']})", intensity, _ms(entry["passes"]["forward"]), *times))
+                share = f"{100 * entry['passes']['forward']['share_of_attainable']:.0f} %"
+                lines.append(line(f"{entry['name']} ({entry['layer']})", intensity, _ms(entry["passes"]["forward"]), share, *times))
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -100,7 +101,9 @@ def _lines(parts: Mapping[str, Any], runs: Mapping[str, dict[str, Any]]) -> Iter
     if measured := parts.get("ceilings", {"items": {}})["items"]:
         roofs = ceilings(measured["ceilings"])
         yield from ("", "## Ceilings", "", *_ceilings(roofs))
-        yield from ("", "## Targets", "", *_targets(compare(_with_networks(parts, runs), roofs, _memory(parts))))
+        found = _with_networks(parts, runs)
+        for title, together in (("Targets", True), ("Targets layer by layer", False)):
+            yield from ("", f"## {title}", "", *_targets(compare(found, roofs, _memory(parts), together=together)))
     for precision, run in runs.items():
         doubt = f"; no share can be believed: {run['peak_doubt']}" if run["peak_doubt"] else ""
         backends = ", ".join(sorted({entry["backend"] for entry in run["cases"]}))
@@ -110,7 +113,7 @@ def _lines(parts: Mapping[str, Any], runs: Mapping[str, dict[str, Any]]) -> Iter
     for name in ("correctness", "sanitizer", "profile"):
         if found := parts.get(name, {"items": {}})["items"]:
             yield from ("", f"## {name.capitalize()}", "", *_WRITERS[name](found))
-    yield from ("", "## Failed and not run", "", *_missing(parts))
+    yield from ("", "## Failed and not run", "", *(list(_missing(parts)) or ["Nothing."]))
 
 
 def _conditions(part: Mapping[str, Any]) -> str:
@@ -212,7 +215,7 @@ def _missing(parts: Mapping[str, Any]) -> Iterator[str]:
         for kind, count in Counter(item.partition(", ")[2] or item for item in parts[name]["not_run"]).items():
             yield f"* {name}, {kind}: {count} not run"
         disagreeing = ((item, found) for item, found in parts[name]["items"].items() for found in found.get("skipped", {}).values())
-        yield from (f"* {name}, {item}: {reason}" for item, reason in disagreeing if reason.startswith("disagrees"))
+        yield from (f"* {name}, {item}: {reason}" for item, reason in disagreeing if reason.startswith(("disagrees", "fails")))
 
 
 def _ms(timing: Mapping[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -52,13 +53,17 @@ def targets(precision: str) -> tuple[Target, ...]:
     )
 
 
-def compare(measured: Sequence[Run], ceilings: Ceilings, memory_bytes: float | None) -> list[Pair]:
-    """Every target, as predicted from the ceilings and as measured; `measured` by precision, those that there are."""
+def compare(measured: Sequence[Run], ceilings: Ceilings, memory_bytes: float | None, *, together: bool = False) -> list[Pair]:
+    """Every target, as predicted from the ceilings and as measured; `measured` by precision, those that there are.
+
+    together: one line for all layers of a target, with the worst of them.
+    """
     pairs = []
     for precision in TARGETED:
-        found = [run for run in measured if run["settings"]["dtype"] == precision]
-        expected = evaluate([predicted(precision, ceilings, memory_bytes)], targets(precision))
-        pairs += [Pair(*rows) for rows in zip(expected, evaluate(found, targets(precision)), strict=True)]
+        claims = [replace(target, form="worst") if together else target for target in targets(precision)]
+        expected = evaluate([predicted(precision, ceilings, memory_bytes)], claims)
+        found = evaluate([run for run in measured if run["settings"]["dtype"] == precision], claims)
+        pairs += [Pair(*rows) for rows in zip(expected, found, strict=True)]
     return pairs
 
 

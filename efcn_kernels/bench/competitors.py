@@ -226,9 +226,9 @@ COMPETITORS: dict[str, Any] = {
     "conv": Convolution,
     "linear": DenseLinear,
     "unfold": Unfold,
-    "unfold, compiled": UnfoldCompiled,
     "csr": Csr,
     "float32": Single,
+    "unfold-compiled": UnfoldCompiled,
 }
 # what a run in any dtype can be compared with
 USUAL = ("conv", "linear", "unfold", "csr")

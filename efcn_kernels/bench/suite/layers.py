@@ -36,7 +36,7 @@ class Item(NamedTuple):
     def against(self) -> tuple[str, ...]:
         """Names of competitors: all that train the same weights, and the convolution."""
         compiled = self.case.name in COMPILED and self.batch == BATCH and self.precision in TARGETED
-        return ("conv", "linear", "unfold", *(("unfold, compiled",) if compiled else ()))
+        return ("conv", "linear", "unfold", *(("unfold-compiled",) if compiled else ()))
 
 
 def vgg11(size: int) -> list[Case]:

@@ -77,7 +77,7 @@ def predict(item: Item, ceilings: Ceilings) -> CaseResult:
     result.steps["conv"] = together(*[shared] * 3, bias)
     if dense_fits(case, precision):
         result.steps["linear"] = together(*[_dense(layout, batch)] * 3, bias)
-    for name, compiled in (("unfold", False), ("unfold, compiled", True)):
+    for name, compiled in (("unfold", False), ("unfold-compiled", True)):
         if name in item.against:
             result.steps[name] = together(*_unfold(case, batch, compiled), bias)
     return result

@@ -33,7 +33,7 @@ _LAYERS = (
     "unfold",
     "compiled",
 )
-_RIVALS = ("conv", "linear", "unfold", "unfold, compiled")
+_RIVALS = ("conv", "linear", "unfold", "unfold-compiled")
 _WORDS = {True: "hit", False: "miss", None: ""}
 
 

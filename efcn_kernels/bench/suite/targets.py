@@ -44,7 +44,7 @@ def targets(precision: str) -> tuple[Target, ...]:
     sparse = [case.name for case in wide if layout_of(case).density <= DENSITY and dense_fits(case, precision)]
     return (
         Target(tuple(case.name for case in wide), f"each pass, {precision}", attained, OF_ROOFLINE, batch=BATCH, of="the roofline"),
-        _times(COMPILED, "unfold + bmm compiled's time / ours", "unfold, compiled", OVER_COMPILED, precision),
+        _times(COMPILED, "unfold + bmm compiled's time / ours", "unfold-compiled", OVER_COMPILED, precision),
         _times(sparse, "dense Linear's time / ours", "linear", OVER_DENSE, precision),
         Target(_NETWORKS, f"eLCN's training step / the CNN's, {precision}", ratio("elcn", "cnn"), OF_CNN, at_most=True, percent=False),
         Target(
@@ -56,14 +56,14 @@ def targets(precision: str) -> tuple[Target, ...]:
 def compare(measured: Sequence[Run], ceilings: Ceilings, memory_bytes: float | None, *, together: bool = False) -> list[Pair]:
     """Every target, as predicted from the ceilings and as measured; `measured` by precision, those that there are.
 
-    together: one line for all layers of a target, with the worst of them.
+    together: one line for the layers of a target, those that were measured where there are such, with the worst of them.
     """
     pairs = []
     for precision in TARGETED:
-        claims = [replace(target, form="worst") if together else target for target in targets(precision)]
+        found = [run for run in measured if run["settings"]["dtype"] == precision]
+        claims = [_summed(target, found) if together else target for target in targets(precision)]
         expected = evaluate([predicted(precision, ceilings, memory_bytes)], claims)
-        found = evaluate([run for run in measured if run["settings"]["dtype"] == precision], claims)
-        pairs += [Pair(*rows) for rows in zip(expected, found, strict=True)]
+        pairs += [Pair(*rows) for rows in zip(expected, evaluate(found, claims), strict=True)]
     return pairs
 
 
@@ -80,6 +80,11 @@ def predicted(precision: str, ceilings: Ceilings, memory_bytes: float | None) ->
 def network(name: str, batch: int, steps_ms: dict[str, float], peak_bytes: float | None) -> Entry:
     """A network in the form in which targets take layers."""
     return {"name": name, "batch": batch, "steps": {key: {"median_ms": ms} for key, ms in steps_ms.items()}, "peak_bytes": peak_bytes}
+
+
+def _summed(target: Target, runs: Sequence[Run]) -> Target:
+    measured = {case["name"] for run in runs for case in run["cases"] if case["batch"] == target.batch and target.values(case, run)}
+    return replace(target, form="worst", layers=tuple(name for name in target.layers if name in measured) or target.layers)
 
 
 def _times(layers: Sequence[str], what: str, name: str, limit: float, precision: str) -> Target:

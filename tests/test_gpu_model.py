@@ -96,6 +96,8 @@ def test_targets_on_a_run_that_is_as_predicted() -> None:
     summed = compare(runs, roofs, 141e9, together=True)
     assert len(summed) == 5 * len(TARGETED)
     assert [row.hit for row, _ in summed] == [all(p.hit for p, _ in pairs if p.what == row.what) for row, _ in summed]
+    some = {**runs[0], "cases": [case for case in runs[0]["cases"] if case["name"] in ("alexnet.conv2", "skinny.conv2", "vgg11")]}
+    assert compare([some], roofs, 141e9, together=True)[0].measured.measured == "3 of 6; worst 48.7 % (skinny.conv2, forward)"
     # a chip without the time of a launch is at its roofline, by the model's own word
     ideal = compare([predicted(p, roofs._replace(launch=0.0), 141e9) for p in TARGETED], roofs, 141e9)
     assert {pair.measured.measured for pair in ideal if "each pass" in pair.measured.what} == {"100.0 / 100.0 / 100.0 %"}

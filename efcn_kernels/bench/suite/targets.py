@@ -83,7 +83,8 @@ def network(name: str, batch: int, steps_ms: dict[str, float], peak_bytes: float
 
 
 def _summed(target: Target, runs: Sequence[Run]) -> Target:
-    measured = {case["name"] for run in runs for case in run["cases"] if case["batch"] == target.batch and target.values(case, run)}
+    cases = [(case, run) for run in runs for case in run["cases"] if case["batch"] == target.batch and case["name"] in target.layers]
+    measured = {case["name"] for case, run in cases if target.values(case, run)}
     return replace(target, form="worst", layers=tuple(name for name in target.layers if name in measured) or target.layers)
 
 

@@ -19,11 +19,19 @@ from efcn_kernels.bench.suite.checks import check_pass, check_step
 from efcn_kernels.bench.suite.layers import Item
 from efcn_kernels.bench.suite.model import Ceilings
 from efcn_kernels.bench.timing import HOST
+from efcn_kernels.ops import build_info
 from efcn_kernels.verify.run import plan
 
 CPU = torch.device("cpu")
 CASE = Case("small", 16, 32, (6, 5), 3, padding=1, first=True)
 ROOFS = Ceilings(1e10, dict.fromkeys(device.PRECISIONS, 1e11))
+
+
+@pytest.fixture(autouse=True)
+def _no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests may run Triton's kernels in its interpreter, which takes seconds for what is timed here."""
+    known = {name: state for name, state in build_info()["backends"].items() if name != "triton"}
+    monkeypatch.setattr(device, "build_info", lambda: {"backends": known})
 
 
 def test_everything_stays_on_the_device() -> None:
@@ -159,10 +167,15 @@ def test_small_layers_for_tools_that_watch(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_tools_that_are_missing_or_find_something() -> None:
-    assert "is not on the PATH" in tools.sanitized(("no-such-tool",), 1)["output"][0]
-    assert tools.sanitized((sys.executable, "-c", "print('0 errors')"), 60)["output"] == ["0 errors"]
+    assert "is not on the PATH" in tools.output_of(("no-such-tool",), 1)["output"][0]
+    assert tools.output_of((sys.executable, "-c", "print('0 errors')"), 60)["output"] == ["0 errors"]
     with pytest.raises(RuntimeError, match=r"code 9: bad read"):
-        tools.sanitized((sys.executable, "-c", "print('bad read'); exit(9)"), 60)
+        tools.output_of((sys.executable, "-c", "print('bad read'); exit(9)"), 60)
+
+
+def test_kernel_tests_run_on_gpus_only() -> None:
+    assert tools.kernel_tests(CPU, 1.0) == {}
+    assert all(name.startswith("test_triton") for name in tools.kernel_tests(torch.device("cuda"), 1.0))
 
 
 def test_correctness_covers_every_geometry_and_backend() -> None:

@@ -13,13 +13,22 @@ from typing import Any
 import pytest
 import torch
 
+from efcn_kernels.bench import device
 from efcn_kernels.bench.suite import __main__ as command
 from efcn_kernels.bench.suite import report
 from efcn_kernels.bench.suite.parts import PARTS, Setting, run_part
 from efcn_kernels.bench.suite.store import FILE, SCHEMA, Store
+from efcn_kernels.ops import build_info
 
 ROOT = Path(__file__).parent.parent
 CPU = Setting(torch.device("cpu"), quick=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests may run Triton's kernels in its interpreter, which takes seconds for what is timed here."""
+    known = {name: state for name, state in build_info()["backends"].items() if name != "triton"}
+    monkeypatch.setattr(device, "build_info", lambda: {"backends": known})
 
 
 def counted(calls: list[str], *names: str) -> dict[str, Callable[[], dict[str, Any]]]:

@@ -87,10 +87,11 @@ def _layer(item: Item, *rest: Any) -> Callable[[], dict[str, Any]]:
 
 PARTS = {
     "ceilings": Part("a copy and matrix products in every precision", 25, _ceilings),
-    "correctness": Part("every backend against dense float64 arithmetic", 100, _correctness),
-    "layers": Part("passes and steps of layers beside what one would use instead", 205, _layers),
-    "networks": Part("whole training steps and their memory", 80, lambda setting, _: networks.items(setting.device, quick=setting.quick)),
-    "sanitizer": Part("small layers under compute-sanitizer", 90, lambda setting, _: tools.sanitizers(setting.device, 40)),
+    "correctness": Part("every backend against dense float64 arithmetic", 90, _correctness),
+    "layers": Part("passes and steps of layers beside what one would use instead", 185, _layers),
+    "networks": Part("whole training steps and their memory", 70, lambda setting, _: networks.items(setting.device, quick=setting.quick)),
+    "sanitizer": Part("small layers under compute-sanitizer", 80, lambda setting, _: tools.sanitizers(setting.device, 40)),
+    "tests": Part("the kernels' own tests, on the GPU", 60, lambda setting, _: tools.kernel_tests(setting.device, 55)),
     "profile": Part("kernels of some layers' steps", 20, _profile),
 }
 

@@ -110,7 +110,7 @@ def _lines(parts: Mapping[str, Any], runs: Mapping[str, dict[str, Any]]) -> Iter
         yield from ("", f"## Layers in {precision}", "", f"Computed by {backends}{doubt}.", "", *header(_LAYERS), *map(_layer, run["cases"]))
     if found := parts.get("networks", {"items": {}})["items"]:
         yield from ("", "## Networks", "", *_networks(found.values()))
-    for name in ("correctness", "sanitizer", "profile"):
+    for name in _WRITERS:
         if found := parts.get(name, {"items": {}})["items"]:
             yield from ("", f"## {name.capitalize()}", "", *_WRITERS[name](found))
     yield from ("", "## Failed and not run", "", *(list(_missing(parts)) or ["Nothing."]))
@@ -191,7 +191,7 @@ def _correctness(items: Mapping[str, Any]) -> Iterator[str]:
     yield f"Right in all comparisons: {counts}; the largest error is {worst:.2f} of what is allowed."
 
 
-def _sanitizer(items: Mapping[str, Any]) -> Iterator[str]:
+def _last_lines(items: Mapping[str, Any]) -> Iterator[str]:
     for name, item in items.items():
         yield f"* {name}: {item['output'][-1] if item['output'] else 'nothing printed'}"
 
@@ -202,7 +202,7 @@ def _profile(items: Mapping[str, Any]) -> Iterator[str]:
         yield from (*(line(f"`{kernel['name'][:80]}`", f"{kernel['us']:.0f}", str(kernel["calls"])) for kernel in item["kernels"]), "")
 
 
-_WRITERS = {"correctness": _correctness, "sanitizer": _sanitizer, "profile": _profile}
+_WRITERS = {"correctness": _correctness, "sanitizer": _last_lines, "tests": _last_lines, "profile": _profile}
 
 
 def _missing(parts: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Tools around a small script: compute-sanitizer looks for wrong accesses, a profiler says where the time goes."""
+"""What other programs say: compute-sanitizer of wrong accesses, pytest of the kernels' own tests, a profiler of where the time goes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,11 +30,21 @@ def sanitizers(device: torch.device, limit_s: float) -> dict[str, Callable[[], d
     return {tool: _sanitizer(tool, device, limit_s) for tool in SANITIZERS}
 
 
+def kernel_tests(device: torch.device, limit_s: float) -> dict[str, Callable[[], dict[str, Any]]]:
+    """One item for each file of tests that runs on a GPU where there is one; none outside of a source tree and on a CPU, where CI runs them."""
+    files = sorted((Path(__file__).parents[3] / "tests").glob("test_triton*.py")) if device.type == "cuda" else []
+    return {path.name: _tests(path, limit_s) for path in files}
+
+
+def _tests(path: Path, limit_s: float) -> Callable[[], dict[str, Any]]:
+    return lambda: output_of((sys.executable, "-m", "pytest", "-q", "-n", "8", "-p", "no:cacheprovider", str(path)), limit_s)
+
+
 def _sanitizer(tool: str, device: torch.device, limit_s: float) -> Callable[[], dict[str, Any]]:
-    return lambda: sanitized(("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, *_SMALL, str(device)), limit_s)
+    return lambda: output_of(("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, *_SMALL, str(device)), limit_s)
 
 
-def sanitized(command: tuple[str, ...], limit_s: float) -> dict[str, Any]:
+def output_of(command: tuple[str, ...], limit_s: float) -> dict[str, Any]:
     """The end of what the command printed, or that there is no such tool. Raises RuntimeError where it found something."""
     if shutil.which(command[0]) is None:
         return {"command": " ".join(command), "output": [f"not run, {command[0]} is not on the PATH: it comes with CUDA's toolkit"]}

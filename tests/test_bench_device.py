@@ -89,6 +89,20 @@ def test_a_layer_is_timed_only_where_something_agrees(monkeypatch: pytest.Monkey
         measure.measure(item, CPU, ROOFS, 3, 0.1)
 
 
+@pytest.mark.parametrize(("error", "says"), [(torch.OutOfMemoryError("no"), "needs more memory"), (WrongAnswer("far off"), "disagrees: far off")])
+def test_what_another_backend_cannot_do_stops_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception, says: str) -> None:
+    def passes(ours: Ours, backend: str, *_: Any) -> Any:
+        if backend == "reference":
+            raise error
+        return {name: {"": step} for name, step in ours.passes().items()}
+
+    monkeypatch.setattr(measure, "best_backend", lambda *_: "auto")
+    monkeypatch.setattr(measure, "our_passes", passes)
+    found = measure.measure(Item(CASE, 8, "float32"), CPU, ROOFS, 3, 5.0)
+    assert found["skipped"]["reference backend"].startswith(says)
+    assert set(found["passes"]) == {"forward", "grad_input", "grad_weight"}
+
+
 def test_backends_say_why_not() -> None:
     found = device.backends(CPU, torch.float64)
     assert found["reference"] is None

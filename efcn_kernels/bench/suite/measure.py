@@ -38,17 +38,7 @@ def measure(item: Item, device: torch.device, ceilings: Ceilings, rounds: int, l
         ways = _steps(ours, operands)
         ways |= _competitors(item, ours, result, limit_s, watch, operands)
         kinds: list[Mapping[str, Mapping[str, Step]]] = [ways, our_passes(ours, best, _FAST, operands)]
-        others = {}
-        for name in (name for name, reason in backends(device, dtype).items() if reason is None and name != best):
-            if (slow := _too_slow(ours, name, limit_s, watch)) is None:
-                others[f"{name} backend"] = our_passes(ours, name, ("batch-last",), operands)
-            else:
-                result.skipped[f"{name} backend"] = slow
-        bsr = torch_bsr.passes(ours, operands)
-        if isinstance(bsr, str):
-            result.skipped["torch BSR"] = bsr
-        else:
-            others["torch BSR"] = {name: {"": step} for name, step in bsr.items()}
+        others = _others(ours, best, result, limit_s, watch, operands)
         result.steps, result.passes, *rest = time_ways([*kinds, *others.values()], rounds, limit_s, watch)
         result.others = dict(zip(others, rest))
     times = {kind: {name: timing.median_ms for name, timing in getattr(expected, kind).items()} for kind in ("steps", "passes")}
@@ -85,6 +75,28 @@ def _competitors(item: Item, ours: Ours, result: CaseResult, limit_s: float, wat
     if wrong and not ways:
         raise WrongAnswer("nothing agrees with our answers: " + "; ".join(wrong))
     return ways
+
+
+def _others(ours: Ours, best: str, result: CaseResult, limit_s: float, watch: Clock, operands: float) -> dict[str, dict[str, dict[str, Step]]]:
+    """The passes of our other backends and of torch's BSR; `result.skipped` says why one is missing."""
+    found: dict[str, dict[str, dict[str, Step]]] = {}
+    for name in (name for name, reason in backends(ours.x.device, ours.x.dtype).items() if reason is None and name != best):
+        try:
+            skipped = _too_slow(ours, name, limit_s, watch)
+            if skipped is None:
+                found[f"{name} backend"] = our_passes(ours, name, ("batch-last",), operands)
+        except WrongAnswer as error:
+            skipped = f"disagrees: {error}"
+        except torch.OutOfMemoryError:
+            skipped = "needs more memory than there is"
+        if skipped is not None:
+            result.skipped[f"{name} backend"] = skipped
+    bsr = torch_bsr.passes(ours, operands)
+    if isinstance(bsr, str):
+        result.skipped["torch BSR"] = bsr
+    else:
+        found["torch BSR"] = {name: {"": step} for name, step in bsr.items()}
+    return found
 
 
 def our_passes(ours: Ours, backend: str, orders: tuple[str, ...], operands: float) -> dict[str, dict[str, Step]]:

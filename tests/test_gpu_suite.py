@@ -15,7 +15,9 @@ import torch
 
 from efcn_kernels.bench import device
 from efcn_kernels.bench.suite import __main__ as command
-from efcn_kernels.bench.suite import report
+from efcn_kernels.bench.suite import networks, report
+from efcn_kernels.bench.suite.layers import vgg11
+from efcn_kernels.bench.suite.model import Ceilings, layout_of
 from efcn_kernels.bench.suite.parts import PARTS, Setting, run_part
 from efcn_kernels.bench.suite.store import FILE, SCHEMA, Store
 from efcn_kernels.ops import build_info
@@ -124,6 +126,18 @@ def test_a_trial_run_and_its_report(tmp_path: Path) -> None:
     assert "| quick.wide (32->32 k3 p1 @5x5) | 64 |" in text
     assert "* networks: not run" in text
     assert (tmp_path / "gpu-suite-roofline-bfloat16.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_networks_stand_beside_what_is_predicted() -> None:
+    items = networks.items(CPU.device, Ceilings(1e9, dict.fromkeys(device.PRECISIONS, 1e12)), quick=True)
+    assert next(iter(items)) == "vgg11 at 32, N 32, bfloat16"
+    found = items["skinny, N 8, tf32"]()
+    assert set(found["steps"]) == {"cnn, NCHW", "cnn, channels_last", "elcn"}
+    assert found["predicted_ms"]["elcn"] > found["predicted_ms"]["cnn"] > 0
+    large = items["vgg11 at 32, N 32, bfloat16"]()
+    convolutions = vgg11(32)
+    assert large["weights"] == sum(layout_of(case).nnz + case.out_features for case in convolutions) + 512 * 10 + 10
+    assert large["peak_bytes"] is None
 
 
 def test_the_report_tells_what_failed_and_what_disagrees(tmp_path: Path) -> None:

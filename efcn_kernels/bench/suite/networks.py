@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,10 +12,13 @@ from torch import nn
 
 from efcn_kernels import LocallyConnected2d
 from efcn_kernels.batchlast import keep_batch_last
+from efcn_kernels.bench.cases import Case, select
 from efcn_kernels.bench.device import PRECISIONS, best_backend, clock, tf32
 from efcn_kernels.bench.network import CLASSES, CLOSE, CLOSE_IN_HALF, NETWORKS, Training, check_losses, time_network
 from efcn_kernels.bench.result import Timing
 from efcn_kernels.bench.suite.layers import TARGETED, VGG11
+from efcn_kernels.bench.suite.layers import vgg11 as vgg11_layers
+from efcn_kernels.bench.suite.model import Ceilings, predict_training
 from efcn_kernels.bench.timing import interleave
 from efcn_kernels.ops import dispatch
 
@@ -22,31 +27,35 @@ BATCHES = (250, 1024)
 LARGE = 32
 
 
-def items(device: torch.device, *, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+def items(device: torch.device, ceilings: Ceilings, *, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
     """The networks, the targets' precisions first; `quick`: a few images, and VGG-11 at 32x32."""
-    rounds, limit_s = (3, 1.0) if quick else (15, 4.0)
-    size = 32 if quick else 224
-    found: dict[str, Callable[[], dict[str, Any]]] = {f"vgg11 at {size}, {TARGETED[0]}": lambda: vgg11_step(device, TARGETED[0], size, rounds)}
-    for batch in (8,) if quick else BATCHES:
-        for precision in (*TARGETED, "float32"):
-            for name in NETWORKS:
-                found[f"{name}, N {batch}, {precision}"] = _item(name, batch, rounds, limit_s, precision, device)
-    # 60 GB of weights and gradients: where they fit the larger one comes last
-    return found if quick else found | {f"vgg11 at {size}, {TARGETED[1]}": lambda: vgg11_step(device, TARGETED[1], size, rounds)}
+    rounds, limit_s, size = (3, 1.0, 32) if quick else (15, 4.0, 224)
+    found: dict[str, Callable[[], dict[str, Any]]] = {}
 
+    def add(name: str, layers: Sequence[Case], batch: int, precision: str, measure: Callable[[], dict[str, Any]]) -> None:
+        def measured() -> dict[str, Any]:
+            expected = {key: 1e3 * seconds for key, seconds in predict_training(layers, batch, precision, ceilings).items()}
+            with dispatch.forced_backend(best_backend(device, PRECISIONS[precision].dtype)):
+                return {**measure(), "batch": batch, "precision": precision, "predicted_ms": expected}
 
-def _item(name: str, batch: int, rounds: int, limit_s: float, precision: str, device: torch.device) -> Callable[[], dict[str, Any]]:
-    def measure() -> dict[str, Any]:
-        with dispatch.forced_backend(best_backend(device, PRECISIONS[precision].dtype)):
-            return {**time_network(name, batch, rounds, limit_s, precision, device), "batch": batch, "precision": precision}
+        found[f"{name}, N {batch}, {precision}"] = measured
 
-    return measure
+    def add_vgg11(precision: str) -> None:
+        add(f"vgg11 at {size}", vgg11_layers(size), LARGE, precision, lambda: vgg11_step(device, precision, size, rounds))
+
+    add_vgg11(TARGETED[0])
+    for batch, precision, name in product((8,) if quick else BATCHES, (*TARGETED, "float32"), NETWORKS):
+        add(name, select([name]), batch, precision, partial(time_network, name, batch, rounds, limit_s, precision, device))
+    # 60 GB of weights and gradients: where they do not fit, everything else was measured before
+    if not quick:
+        add_vgg11(TARGETED[1])
+    return found
 
 
 def vgg11_step(device: torch.device, precision: str, size: int, rounds: int, batch: int = LARGE) -> dict[str, Any]:
     """A training step of VGG-11's eLCN, its peak memory, and the number of its weights, after a look at its loss beside the CNN's."""
     dtype, rounded = PRECISIONS[precision]
-    with dispatch.forced_backend(best_backend(device, dtype)), torch.random.fork_rng():
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         x = torch.randn(batch, 3, size, size, device=device, dtype=dtype)
         labels = torch.randint(CLASSES, (batch,), device=device)
@@ -59,15 +68,7 @@ def vgg11_step(device: torch.device, precision: str, size: int, rounds: int, bat
             (times,) = interleave({"elcn": step}, rounds, 10.0, clock=clock(device, flush=False)).values()
             peak = step.peak_bytes()
     weights = sum(p.numel() for p in step.network.parameters())
-    return {
-        "name": "vgg11",
-        "batch": batch,
-        "precision": precision,
-        "size": size,
-        "weights": weights,
-        "peak_bytes": peak,
-        "step": Timing(times).as_dict(),
-    }
+    return {"name": "vgg11", "size": size, "weights": weights, "peak_bytes": peak, "step": Timing(times).as_dict()}
 
 
 def vgg11(size: int) -> nn.Sequential:

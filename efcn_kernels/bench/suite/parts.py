@@ -14,6 +14,7 @@ from efcn_kernels.bench.machine import provenance, sources
 from efcn_kernels.bench.suite import ceilings, correctness, measure, networks, tools
 from efcn_kernels.bench.suite.layers import BATCHES, LAYERS, Item
 from efcn_kernels.bench.suite.layers import items as layer_items
+from efcn_kernels.bench.suite.model import Ceilings
 from efcn_kernels.bench.suite.store import Items, Store
 from efcn_kernels.verify.geometries import GEOMETRIES
 
@@ -65,16 +66,23 @@ def _correctness(setting: Setting, store: Store) -> Items:
     return {name: item for name, item in found.items() if GEOMETRIES[0].name in name} if setting.quick else found
 
 
+def _roofs(store: Store) -> Ceilings:
+    if not (measured := store.items("ceilings")):
+        raise ValueError("layers and networks are held against the ceilings of the same run: run the part ceilings first")
+    return ceilings.ceilings(measured["ceilings"])
+
+
 def _layers(setting: Setting, store: Store) -> Items:
-    measured = store.items("ceilings")
-    if not measured:
-        raise ValueError("layers are measured against the ceilings of the same run: run the part ceilings first")
-    roofs = ceilings.ceilings(measured["ceilings"])
+    roofs = _roofs(store)
     rounds, limit_s = (3, 0.5) if setting.quick else (9, 1.5)
     chosen = layer_items()
     if setting.quick:
         chosen = [Item(case, batch, precision) for precision in ("float32", "bfloat16") for batch in BATCHES[1::-1] for case in _QUICK]
     return {str(item): _layer(item, setting.device, roofs, rounds, limit_s) for item in chosen}
+
+
+def _networks(setting: Setting, store: Store) -> Items:
+    return networks.items(setting.device, _roofs(store), quick=setting.quick)
 
 
 def _profile(setting: Setting, store: Store) -> Items:
@@ -89,7 +97,7 @@ PARTS = {
     "ceilings": Part("a copy and matrix products in every precision", 25, _ceilings),
     "correctness": Part("every backend against dense float64 arithmetic", 90, _correctness),
     "layers": Part("passes and steps of layers beside what one would use instead", 185, _layers),
-    "networks": Part("whole training steps and their memory", 70, lambda setting, _: networks.items(setting.device, quick=setting.quick)),
+    "networks": Part("whole training steps and their memory", 70, _networks),
     "sanitizer": Part("small layers under compute-sanitizer", 80, lambda setting, _: tools.sanitizers(setting.device, 40)),
     "tests": Part("the kernels' own tests, on the GPU", 60, lambda setting, _: tools.kernel_tests(setting.device, 55)),
     "profile": Part("kernels of some layers' steps", 20, _profile),

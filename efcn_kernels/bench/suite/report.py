@@ -174,12 +174,13 @@ def _layer(entry: Mapping[str, Any]) -> str:
 
 
 def _networks(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield from header(("network", "N", "precision", "way", "step, ms", "of the better CNN", "peak memory"))
+    yield from header(("network", "N", "precision", "way", "step, ms", "predicted", "of the better CNN", "peak memory"))
     for item in items:
         for way, timing in ({"elcn": {**item["step"], "peak_bytes": item["peak_bytes"]}} if "step" in item else item["steps"]).items():
             times = f"{timing['ratio_to_better_cnn']:.2f}x" if "ratio_to_better_cnn" in timing else ""
             peak = f"{timing['peak_bytes'] / 1e9:.2f} GB" if timing.get("peak_bytes") else ""
-            yield line(item["name"], str(item["batch"]), item["precision"], way, number(timing["median_ms"]), times, peak)
+            expected = number(item["predicted_ms"]["elcn" if way == "elcn" else "cnn"])
+            yield line(item["name"], str(item["batch"]), item["precision"], way, number(timing["median_ms"]), expected, times, peak)
 
 
 def _correctness(items: Mapping[str, Any]) -> Iterator[str]:

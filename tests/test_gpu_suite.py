@@ -57,6 +57,13 @@ def test_the_driver_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_the_driver_wants_a_python_with_torch() -> None:
+    environment = {**os.environ, "PYTHON": "false"}
+    done = subprocess.run(["bash", str(ROOT / "benchmarks/gpu_suite.sh")], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "gpu suite: false has no torch; set PYTHON to one that has it\n"
+
+
 def test_what_is_there_is_not_measured_again(tmp_path: Path) -> None:
     calls: list[str] = []
     items = counted(calls, "a", "broken", "b")

@@ -19,7 +19,7 @@ LOCAL = [case for case in CASES if case.support == "local"]
 def test_ours(benchmark: Any, case: Case) -> None:
     ours = Ours.make(case, BATCH, torch.float32)
     check("conv", Convolution(ours), ours)
-    benchmark.extra_info["flop"] = 3 * ours.pass_flop
+    benchmark.extra_info["flop"] = 3 * ours.work.flop
     benchmark(ours.step())
 
 

@@ -104,18 +104,23 @@ def verify(
     backend: Annotated[str, typer.Option(help="auto, cpu or reference.")] = "auto",
     isa: Annotated[str, typer.Option(help="One instruction set such as base, avx2, avx512 or amx, or all that this machine runs.")] = "all",
     geometry: Annotated[list[str] | None, typer.Option(help="Only the geometry of this name; may be repeated.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random weights and images.")] = 0,
 ) -> None:
     """Compare every pass and gradient with dense float64 arithmetic; leave with code 1 if one is wrong."""
+    import torch
+
     from efcn_kernels import verify as package
     from efcn_kernels.verify.report import render
     from efcn_kernels.verify.run import plan
 
     names = geometry or []
-    with _bad_input(ValueError):
-        _, _, geometries = plan(backend, isa, names)
+    # torch asserts where it was built without the device
+    with _bad_input(ValueError, RuntimeError, AssertionError):
+        _, _, geometries = plan(backend, isa, names, device)
+        torch.empty(0, device=device)
     with _progress(len(geometries)) as advance:
-        report = package.verify(backend, isa, names, seed=seed, advance=advance)
+        report = package.verify(backend, isa, names, seed=seed, advance=advance, device=device)
     Console().print(render(report))
     if report.failures:
         raise typer.Exit(1)

@@ -48,6 +48,20 @@ class Pattern(Protocol):
     block: tuple[int, int]
 
 
+class Work(NamedTuple):
+    """What one pass has to do at least, alike in all three: 2 operations for each free weight and image; weights, inputs and outputs once."""
+
+    flop: int
+    bytes: int
+
+
+def work(pattern: Pattern, batch: int, itemsize: int) -> Work:
+    """Of `batch` images and numbers of `itemsize` bytes; a weight that a mask leaves out is moved but not computed."""
+    co, ci = pattern.block
+    activations = batch * (pattern.in_features + pattern.out_features)
+    return Work(2 * pattern.nnz * batch, itemsize * (pattern.nnzb * co * ci + activations))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one pass of a pattern costs.
@@ -109,8 +123,8 @@ def plan(pattern: Pattern, batch: int, dtype: torch.dtype, machine: Machine) -> 
     depth = {"forward": ci, "grad_input": co, "grad_weight": batch}
     faster = machine.tile.bfloat16 if dtype == torch.bfloat16 else 1.0
     share = {name: faster * free * fill[name] * full[name] * depth[name] / (depth[name] + SHARES.setup) for name in PASSES}
-    flop, activations = 2 * pattern.nnz * batch, batch * (pattern.in_features + pattern.out_features)
-    moved, dense = dtype.itemsize * (stored + activations), pattern.in_features * pattern.out_features
+    flop, moved = work(pattern, batch, dtype.itemsize)
+    activations, dense = batch * (pattern.in_features + pattern.out_features), pattern.in_features * pattern.out_features
     return Plan(
         str(pattern),
         batch,

@@ -209,7 +209,7 @@ class BlockLayout:
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """(row, col) of each block, (nnzb,) int64 each: output site and input site, for indexing tensors."""
         col = self.index(device).col.long()
-        row = torch.repeat_interleave(self.index(device).crow.diff())
+        row = torch.repeat_interleave(self.index(device).crow.diff().long(), output_size=self.nnzb)
         return row, col
 
     @property

@@ -16,6 +16,7 @@ PLAIN_FACTOR = 2.0
 # a sum of K random products added one by one is off by about 0.2 roundings of the sum of their absolute values, and by
 # five times that in the worst of some million sums; leaving out one product of 10,000 is off by 800 float32 roundings
 SLACK = 4.0
+_PIECE = 1 << 26
 
 
 class Product(NamedTuple):
@@ -47,24 +48,39 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Product:
     return Product(exact, absolute, largest(plain.double() - exact))
 
 
-def floor(exact: Tensor, absolute: Tensor, dtype: torch.dtype) -> Tensor:
-    """The error that any correct computation in `dtype` may have, float64, of the shape of `exact`."""
+def floor(exact: Tensor, absolute: Tensor, dtype: torch.dtype, operands: float = 0.0) -> Tensor:
+    """The error that any correct computation in `dtype` may have, float64, of the shape of `exact`.
+
+    operands: by how much each product is off, relative, where matrix units cut float32 operands to fewer bits.
+    """
     info = torch.finfo(dtype)
-    return info.eps * exact.abs() + SLACK * torch.finfo(accumulator(dtype)).eps * absolute + info.tiny * info.eps
+    return info.eps * exact.abs() + (SLACK * torch.finfo(accumulator(dtype)).eps + operands) * absolute + info.tiny * info.eps
 
 
-def ratio(got: Tensor, exact: Tensor, absolute: Tensor, plain_error: float = 0.0) -> float:
+def rounded(magnitudes: Tensor, dtype: torch.dtype, times: float = 1.0) -> Tensor:
+    """What to add to `absolute` where numbers of these magnitudes were rounded to `dtype` on the way, so many times."""
+    return magnitudes * (times * torch.finfo(dtype).eps / (SLACK * torch.finfo(accumulator(dtype)).eps))
+
+
+def ratio(got: Tensor, exact: Tensor, absolute: Tensor, plain_error: float = 0.0, operands: float = 0.0) -> float:
     """The largest error of `got` as a share of what is allowed: at most 1 is right, infinite for NaN or another shape."""
     if got.shape != exact.shape:
         return float("inf")
-    allowed = PLAIN_FACTOR * plain_error + floor(exact, absolute, got.dtype)
+    allowed = PLAIN_FACTOR * plain_error + floor(exact, absolute, got.dtype, operands)
     share = (got.double() - exact).abs() / allowed
     return float("inf") if bool(share.isnan().any()) else largest(share)
 
 
-def disagreement(a: Tensor, b: Tensor, absolute: Tensor) -> float:
-    """How far two results of one dtype are apart, as a share of what two correct ones may be; `absolute` as in `Product`."""
-    return ratio(a, b.double(), absolute.double() + absolute.double())
+def disagreement(a: Tensor, b: Tensor, absolute: Tensor, operands: float = 0.0) -> float:
+    """How far two results of one dtype are apart, as a share of what two correct ones may be.
+
+    absolute: as in `Product`. operands: as in `floor`.
+    """
+    if a.shape != b.shape:
+        return float("inf")
+    # piece by piece: float64 copies of a gradient of billions of weights are larger than what it is the gradient of
+    pieces = (t.reshape(-1).split(_PIECE) for t in (a, b, absolute))
+    return max((ratio(one, other.double(), 2 * scale.double(), operands=operands) for one, other, scale in zip(*pieces)), default=0.0)
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:

@@ -34,7 +34,8 @@ ORDER = [
     {"embedding"},
     {"relaxation", "analysis"},
     {"experiment"},
-    {"verify", "bench"},
+    {"verify"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]

@@ -118,9 +118,9 @@ def test_flop_counts_live_reads() -> None:
     case = SMALL[2]
     reads = case.geometry.taps().out.size * case.groups
     ours = Ours.make(case, 4, torch.float32)
-    assert ours.pass_flop == 2 * 4 * reads * 2 * 3
+    assert ours.work.flop == 2 * 4 * reads * 2 * 3
     # 6 and 9 channels of 8x7 pixels on both sides
-    assert ours.pass_bytes == 4 * (reads * 2 * 3 + 4 * (6 + 9) * 56)
+    assert ours.work.bytes == 4 * (reads * 2 * 3 + 4 * (6 + 9) * 56)
 
 
 def test_slow_steps_drop_out_but_not_before_enough_rounds() -> None:

@@ -137,6 +137,8 @@ def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyP
         (["nope"], ["'nope'"]),
         (["verify", "--frob"], ["--frob"]),
         (["verify", "--isa", "sse9"], ["sse9"]),
+        (["verify", "--device", "nowhere"], ["nowhere"]),
+        (["verify", "--device", "meta", "--backend", "cpu"], ["compute on the CPU", "'cpu'", "meta"]),
         (["verify", "--backend", "gpu"], ["auto, cpu, reference", "'gpu'"]),
         (["verify", "--geometry", "x"], ["'x'", "32->32 k3"]),
         (["bench", "nope"], ["'nope'", "alexnet"]),

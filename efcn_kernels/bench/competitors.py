@@ -7,15 +7,15 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from efcn_kernels import tolerance
 from efcn_kernels.bench.step import Ours, Step, gradients, whole
 from efcn_kernels.nn import EFCNLinear
 from efcn_kernels.ops import batch_last
-from efcn_kernels.sharing import tap_blocks
+from efcn_kernels.sharing import TapBlocks, tap_blocks
 
 Comparison = dict[str, tuple[Tensor, Tensor, Tensor]]
 
@@ -40,13 +40,15 @@ class Convolution:
 
     def compare(self, ours: Ours) -> Comparison:
         y, gx, gweight, gbias = gradients(ours.conv, ours.x, ours.gy)
-        weights = [_shared(ours, a.gvalues) for a in (ours.answers, ours.absolute)]
-        biases = [a.gbias.double().view(-1, ours.case.out_channels).sum(0) for a in (ours.answers, ours.absolute)]
+        mine, scale = ours.answers, ours.absolute
+        # each of our gradients is rounded before it is added to those of the other sites
+        weights, weights_scale, weights_rounded = (_shared(ours, g) for g in (mine.gvalues, scale.gvalues, mine.gvalues.abs()))
+        bias, bias_scale, bias_rounded = (g.double().view(-1, ours.case.out_channels).sum(0) for g in (mine.gbias, scale.gbias, mine.gbias.abs()))
         return {
-            "y": (y, ours.answers.y, ours.absolute.y),
-            "gx": (gx, ours.answers.gx, ours.absolute.gx),
-            "gweight": (gweight, weights[0], weights[1]),
-            "gbias": (gbias, biases[0], biases[1]),
+            "y": (y, mine.y, scale.y),
+            "gx": (gx, mine.gx, scale.gx),
+            "gweight": (gweight, weights, weights_scale + tolerance.rounded(weights_rounded, y.dtype)),
+            "gbias": (gbias, bias, bias_scale + tolerance.rounded(bias_rounded, y.dtype)),
         }
 
 
@@ -64,16 +66,14 @@ class DenseLinear:
         layout, case = ours.layer.layout, ours.case
         (co, ci), groups = layout.block, layout.groups
         linear = nn.Linear(1, 1).to(ours.x.dtype)
-        weight = torch.zeros(case.out_features, case.in_features, dtype=ours.x.dtype)
+        weight = ours.x.new_zeros(case.out_features, case.in_features)
         blocks = weight.view(groups, co, layout.out_sites // groups, groups, ci, layout.in_sites // groups).permute(2, 0, 5, 3, 1, 4)
-        row, col = (torch.from_numpy(a.astype(np.int64)) for a in (layout.row, layout.col))
+        row, col = layout.places(ours.x.device)
         blocks[row // groups, row % groups, col // groups, col % groups] = ours.values
         linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(_flat_bias(ours))
         x, gy = ours.x.flatten(1), ours.gy.flatten(1)
-        self._steps: dict[str, Callable[[], tuple[Tensor, ...]]] = {
-            "MKL" if torch.backends.mkl.is_available() else "BLAS": lambda: gradients(linear, x, gy)
-        }
-        if torch.backends.mkldnn.is_available() and x.dtype == torch.float32:
+        self._steps: dict[str, Callable[[], tuple[Tensor, ...]]] = {_library(x.device): lambda: gradients(linear, x, gy)}
+        if x.is_cpu and torch.backends.mkldnn.is_available() and x.dtype == torch.float32:
             mx, mgy = x.to_mkldnn(), gy.to_mkldnn()
             self._steps["oneDNN"] = lambda: gradients(linear, mx, mgy)
         self.variants: Mapping[str, Step] = self._steps
@@ -102,7 +102,7 @@ class Unfold:
     def __init__(self, ours: Ours) -> None:
         case, geometry = ours.case, ours.case.geometry
         groups, sites = case.groups, ours.gy[0, 0].numel()
-        self._where = tap_blocks(geometry, ours.layer.layout)
+        self._where = _where(ours)
         self._taps = geometry.num_taps
         co, ci = geometry.block
         kernels = ours.x.new_zeros(sites, groups, self._taps, co, ci)
@@ -118,8 +118,14 @@ class Unfold:
             y = torch.baddbmm(bias, grouped, weight)
             return y.view(sites, groups, x.size(0), co).permute(2, 1, 3, 0).reshape(ours.gy.shape)
 
-        self._step: Callable[[], tuple[Tensor, ...]] = lambda: _through(forward, ours.x, (weight, bias), ours.gy)
+        run = self.prepared(forward)
+        self._step: Callable[[], tuple[Tensor, ...]] = lambda: _through(run, ours.x, (weight, bias), ours.gy)
         self.variants: Mapping[str, Step] = {"": self._step}
+
+    @staticmethod
+    def prepared(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The forward as it is run."""
+        return forward
 
     @staticmethod
     def bytes(ours: Ours) -> int:
@@ -134,7 +140,22 @@ class Unfold:
         by_tap = gweight.view(-1, ours.case.groups, ci, self._taps, co)
         gvalues = torch.empty_like(ours.answers.gvalues)
         gvalues[self._where.block] = by_tap[self._where.out, self._where.group, :, self._where.tap].transpose(1, 2)
-        return _in_our_form(ours, y, gx, gvalues, gbias.squeeze(1), flat_bias=False)
+        found = _in_our_form(ours, y, gx, gvalues, gbias.squeeze(1), flat_bias=False)
+        theirs, mine, scale = found["gx"]
+        # the gradients of columns are rounded, and F.unfold's backward may add those of a pixel up in the dtype itself
+        return found | {"gx": (theirs, mine, scale + tolerance.rounded(scale, theirs.dtype, self._taps))}
+
+
+class UnfoldCompiled(Unfold):
+    """The same through torch.compile, for the sizes at hand."""
+
+    compiler = "inductor"
+
+    @classmethod
+    def prepared(cls, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        # what was compiled for other layers would count against the limit of recompilations
+        torch.compiler.reset()
+        return torch.compile(forward, dynamic=False, backend=cls.compiler)
 
 
 class Csr:
@@ -201,7 +222,14 @@ class Single:
         return dict(zip(ours.answers._fields, zip((t.to(ours.x.dtype) for t in mine), ours.answers, ours.absolute)))
 
 
-COMPETITORS: dict[str, Any] = {"conv": Convolution, "linear": DenseLinear, "unfold": Unfold, "csr": Csr, "float32": Single}
+COMPETITORS: dict[str, Any] = {
+    "conv": Convolution,
+    "linear": DenseLinear,
+    "unfold": Unfold,
+    "csr": Csr,
+    "float32": Single,
+    "unfold-compiled": UnfoldCompiled,
+}
 # what a run in any dtype can be compared with
 USUAL = ("conv", "linear", "unfold", "csr")
 
@@ -216,9 +244,9 @@ def _entries(ours: Ours) -> Tensor:
     """(nnz,) int64: the flat position of each entry of `values` in the dense matrix."""
     layout, case = ours.layer.layout, ours.case
     (co, ci), groups = layout.block, layout.groups
-    row, col = (torch.from_numpy(a.astype(np.int64)).view(-1, 1, 1) for a in (layout.row, layout.col))
-    out_channel = row % groups * co + torch.arange(co).view(1, -1, 1)
-    in_channel = col % groups * ci + torch.arange(ci).view(1, 1, -1)
+    row, col = (site.view(-1, 1, 1) for site in layout.places(ours.x.device))
+    out_channel = row % groups * co + torch.arange(co, device=row.device).view(1, -1, 1)
+    in_channel = col % groups * ci + torch.arange(ci, device=row.device).view(1, 1, -1)
     out_feature = out_channel * (layout.out_sites // groups) + row // groups
     return (out_feature * case.in_features + in_channel * (layout.in_sites // groups) + col // groups).flatten()
 
@@ -240,11 +268,21 @@ def _in_our_form(ours: Ours, y: Tensor, gx: Tensor, gvalues: Tensor, gbias: Tens
 def _shared(ours: Ours, gvalues: Tensor) -> Tensor:
     """The gradient of the shared weight, float64, from that of the blocks: a sum over sites for each tap."""
     case, geometry = ours.case, ours.case.geometry
-    where = tap_blocks(geometry, ours.layer.layout)
-    total = torch.zeros(case.groups * geometry.num_taps, *geometry.block, dtype=torch.float64)
+    where = _where(ours)
+    total = gvalues.new_zeros(case.groups * geometry.num_taps, *geometry.block, dtype=torch.float64)
     total.index_add_(0, where.group * geometry.num_taps + where.tap, gvalues[where.block].double())
     by_tap = total.view(case.groups, geometry.num_taps, *geometry.block).permute(0, 2, 3, 1)
     return by_tap.reshape(case.out_channels, geometry.block[1], case.kernel, case.kernel)
+
+
+def _where(ours: Ours) -> TapBlocks:
+    return TapBlocks(*(index.to(ours.x.device) for index in tap_blocks(ours.case.geometry, ours.layer.layout)))
+
+
+def _library(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "cuBLAS" if torch.version.cuda else "hipBLAS"
+    return "MKL" if torch.backends.mkl.is_available() else "BLAS"
 
 
 def _flat_bias(ours: Ours) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -66,6 +67,15 @@ def commit() -> str | None:
     revision = _output(*here, "rev-parse", "HEAD")
     changed = _output(*here, "status", "--porcelain", "--untracked-files=no")
     return f"{revision}+changes" if revision and changed else revision
+
+
+def sources() -> str:
+    """A digest of the package's own sources, which tells whether results are those of this code where no commit does."""
+    digest = hashlib.sha256()
+    for folder, kinds in ((_PACKAGE, ("*.py",)), (_PACKAGE.parent / "csrc", ("*.cpp", "*.h", "*.cu", "*.cuh"))):
+        for path in sorted(path for kind in kinds for path in folder.rglob(kind)):
+            digest.update(str(path.relative_to(_PACKAGE.parent)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def available_memory() -> int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from efcn_kernels.bench.device import PRECISIONS, clock, tf32
 from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.profile import profile
 from efcn_kernels.bench.report import number
@@ -27,6 +28,8 @@ CLASSES = 10
 SCHEMA = 1
 # float32 roundings through nine layers stay far below this relative difference of the losses; a lost tap does not
 CLOSE = 1e-4
+# in half precision the loss of an untrained network is off by some thousandths
+CLOSE_IN_HALF = 3e-2
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,32 @@ class Training:
         self.network.train()
         return float(loss)
 
+    def to(self, dtype: torch.dtype) -> Training:
+        """The same network, changed in place, and images in that dtype."""
+        return replace(self, network=self.network.to(dtype), x=self.x.to(dtype))
 
-def trainings(name: str, batch: int) -> dict[str, Training]:
+    def peak_bytes(self) -> int | None:
+        """What a step holds at most on a GPU: weights, gradients, activations and scratch; None on the CPU."""
+        if self.x.device.type != "cuda":
+            return None
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.reset_peak_memory_stats(self.x.device)
+        before = torch.cuda.memory_allocated(self.x.device)
+        self()
+        weights = sum(p.numel() * p.element_size() for p in self.network.parameters())
+        return weights + torch.cuda.max_memory_allocated(self.x.device) - before
+
+
+def trainings(name: str, batch: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> dict[str, Training]:
     """The CNN of that name in NCHW and in channels_last, and its eLCN, on the same images and from the same weights.
 
+    They are compared in float32 before they are converted to `dtype`, and then again.
     Raises ValueError for a name that is not in NETWORKS, WrongAnswer where the losses differ by more than rounding.
     """
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
-    x, labels = torch.randn(batch, *IMAGE), torch.randint(CLASSES, (batch,))
-    cnn, last = NETWORKS[name](IMAGE[0], IMAGE[1], CLASSES), NETWORKS[name](IMAGE[0], IMAGE[1], CLASSES)
+    x, labels = torch.randn(batch, *IMAGE, device=device), torch.randint(CLASSES, (batch,), device=device)
+    cnn, last = (NETWORKS[name](IMAGE[0], IMAGE[1], CLASSES).to(device) for _ in range(2))
     last.load_state_dict(cnn.state_dict())
     last = last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     networks = {
@@ -72,12 +91,20 @@ def trainings(name: str, batch: int) -> dict[str, Training]:
         "elcn": (cnn_to_efcn(cnn, x[:2]), x),
     }
     steps = {key: Training(net, torch.optim.SGD(net.parameters(), lr=0.0), given, labels) for key, (net, given) in networks.items()}
-    losses = {key: step.loss() for key, step in steps.items()}
-    wanted = losses["cnn, NCHW"]
-    for key, loss in losses.items():
-        if not abs(loss - wanted) <= CLOSE * abs(wanted):
-            raise WrongAnswer(f"{name}: the loss of {key} is {loss:.7g}, that of the CNN {wanted:.7g}; rounding explains {CLOSE:g} of it")
+    wanted = steps["cnn, NCHW"].loss()
+    check_losses(name, steps, wanted, CLOSE)
+    if dtype != torch.float32:
+        steps = {key: step.to(dtype) for key, step in steps.items()}
+        check_losses(name, steps, wanted, CLOSE_IN_HALF)
     return steps
+
+
+def check_losses(name: str, steps: Mapping[str, Training], wanted: float, close: float) -> None:
+    """Raise WrongAnswer where a loss differs from the wanted one by more than the relative `close`."""
+    for key, step in steps.items():
+        loss = step.loss()
+        if not abs(loss - wanted) <= close * abs(wanted):
+            raise WrongAnswer(f"{name}: the loss of {key} is {loss:.7g}, that of the CNN {wanted:.7g}; rounding explains {close:g} of it")
 
 
 def run(names: Sequence[str], batch: int = 250, rounds: int = 10, limit_s: float = 60.0) -> dict[str, Any]:
@@ -95,13 +122,22 @@ def run(names: Sequence[str], batch: int = 250, rounds: int = 10, limit_s: float
     return result
 
 
-def time_network(name: str, batch: int, rounds: int, limit_s: float) -> dict[str, Any]:
-    """One network: for each way to train it times, ratio to the better CNN, what is copied, and milliseconds by operator."""
-    with torch.random.fork_rng(devices=[]):
+def time_network(
+    name: str, batch: int, rounds: int, limit_s: float, precision: str = "float32", device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """One network: for each way to train it times, ratio to the better CNN, what is copied, and milliseconds by operator.
+
+    On a GPU the times are those between its events with the host's share in it, the milliseconds by operator the host's alone.
+    """
+    device, (dtype, rounded) = torch.device(device), PRECISIONS[precision]
+    with torch.random.fork_rng():
         torch.manual_seed(0)
-        steps = trainings(name, batch)
-        timings = {key: Timing(times) for key, times in interleave(steps, rounds, limit_s).items()}
-        profiles = {key: profile(step, batch * CLASSES + 1) for key, step in steps.items()}
+        with tf32(False):
+            steps = trainings(name, batch, dtype, device)
+        with tf32(rounded):
+            timings = {key: Timing(times) for key, times in interleave(steps, rounds, limit_s, clock=clock(device, flush=False)).items()}
+            profiles = {key: profile(step, batch * CLASSES + 1) for key, step in steps.items()}
+            peaks = {key: step.peak_bytes() for key, step in steps.items()}
     better = min(timing.median_ms for key, timing in timings.items() if key != "elcn")
     return {
         "name": name,
@@ -110,6 +146,7 @@ def time_network(name: str, batch: int, rounds: int, limit_s: float) -> dict[str
                 **timing.as_dict(),
                 "ratio_to_better_cnn": timing.median_ms / better,
                 "weights": sum(p.numel() for p in steps[key].network.parameters()),
+                **({} if peaks[key] is None else {"peak_bytes": peaks[key]}),
                 "copies": profiles[key].copies,
                 "operators_ms": {op: ms for op, ms in profiles[key].self_ms.items() if ms >= 0.001 * timing.median_ms},
             }

@@ -42,7 +42,7 @@ class CaseResult:
     """One layer at one batch.
 
     pass_flop, pass_bytes: of each of the three passes. steps: ours, "ours, contiguous", "ours, no grad-input" (first layers)
-    and competitors; skipped: why a competitor was not timed.
+    and competitors; skipped: why a competitor was not timed. others: passes computed by someone else, by name and pass.
     """
 
     case: Case
@@ -53,6 +53,7 @@ class CaseResult:
     steps: dict[str, Timing] = field(default_factory=dict)
     passes: dict[str, Timing] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    others: dict[str, dict[str, Timing]] = field(default_factory=dict)
 
     def ratio(self, name: str) -> float:
         """How many times as long as ours the step takes."""
@@ -95,6 +96,11 @@ class CaseResult:
                 for name, timing in self.passes.items()
             },
             "skipped": self.skipped,
+            **(
+                {"others": {who: {name: timing.as_dict() for name, timing in timings.items()} for who, timings in self.others.items()}}
+                if self.others
+                else {}
+            ),
         }
 
 

@@ -12,10 +12,11 @@ import torch
 from efcn_kernels import tolerance
 from efcn_kernels.bench.cases import Case
 from efcn_kernels.bench.competitors import COMPETITORS, USUAL
-from efcn_kernels.bench.machine import available_memory, provenance
+from efcn_kernels.bench.device import free_memory
+from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.result import CONTIGUOUS, NO_GRAD_INPUT, OURS, CaseResult, Result, Timing
 from efcn_kernels.bench.step import Competitor, Ours, Step
-from efcn_kernels.bench.timing import FEWEST_ROUNDS, interleave, quartiles, seconds
+from efcn_kernels.bench.timing import FEWEST_ROUNDS, HOST, Clock, interleave, quartiles
 from efcn_kernels.ops import cpu
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -82,11 +83,11 @@ def run(cases: Sequence[Case], settings: Settings, advance: Callable[[str], None
 def time_case(case: Case, batch: int, settings: Settings) -> CaseResult:
     """One layer beside its competitors. Raises WrongAnswer where a competitor disagrees."""
     ours = Ours.make(case, batch, DTYPES[settings.dtype])
-    result = CaseResult(case, batch, ours.layer.layout.nnz, ours.pass_flop, ours.pass_bytes)
+    result = CaseResult(case, batch, ours.layer.layout.nnz, *ours.work)
     # by name, then by the way to run it
     ways: dict[str, Mapping[str, Step]] = {OURS: {"": ours.step()}}
     if settings.contiguous:
-        ways[CONTIGUOUS] = {"": ours.step(contiguous=True)}
+        ways[CONTIGUOUS] = {"": ours.step("NCHW")}
     if case.first:
         ways[NO_GRAD_INPUT] = {"": ours.step(grad_input=False)}
     for name in settings.against:
@@ -95,40 +96,59 @@ def time_case(case: Case, batch: int, settings: Settings) -> CaseResult:
             result.skipped[name] = found
         else:
             ways[name] = found.variants
-    passes = ours.passes()
-    steps = {f"{name}/{variant}": step for name, variants in ways.items() for variant, step in variants.items()}
-    times = interleave(steps | passes, settings.rounds, settings.limit_s)
-    for name, variants in ways.items():
-        medians = {variant: quartiles(times[f"{name}/{variant}"])[1] for variant in variants}
-        fastest = min(medians, key=lambda variant: medians[variant])
-        result.steps[name] = Timing(times[f"{name}/{fastest}"], fastest, medians)
-    result.passes = {name: Timing(times[name]) for name in passes}
+    passes = {name: {"": step} for name, step in ours.passes().items()}
+    result.steps, result.passes = time_ways((ways, passes), settings.rounds, settings.limit_s)
     return result
 
 
-def contender(name: str, ours: Ours, limit_s: float) -> Competitor | str:
-    """The competitor of that name, its answers checked, or why it is not timed. Raises WrongAnswer where it disagrees."""
+def time_ways(kinds: Sequence[Mapping[str, Mapping[str, Step]]], rounds: int, limit_s: float, clock: Clock = HOST) -> list[dict[str, Timing]]:
+    """Of each kind (steps, passes) by name the fastest of the ways to run it, all in the same rounds."""
+    keyed = {(kind, name, way): step for kind, named in enumerate(kinds) for name, ways in named.items() for way, step in ways.items()}
+    times = dict(zip(keyed, interleave({str(key): step for key, step in keyed.items()}, rounds, limit_s, clock=clock).values()))
+    found: list[dict[str, Timing]] = []
+    for kind, named in enumerate(kinds):
+        found.append({})
+        for name, ways in named.items():
+            medians = {way: quartiles(times[kind, name, way])[1] for way in ways}
+            fastest = min(medians, key=lambda way: medians[way])
+            found[-1][name] = Timing(times[kind, name, fastest], fastest, medians)
+    return found
+
+
+def contender(name: str, ours: Ours, limit_s: float, clock: Clock = HOST, operands: float = 0.0) -> Competitor | str:
+    """The competitor of that name, its answers checked, or why it is not timed. Raises WrongAnswer where it disagrees.
+
+    operands: as in tolerance.floor.
+    """
     if COMPETITORS[name].local_only and ours.layer.off_values is not None:
         return "has no off-local weights"
     needed = COMPETITORS[name].bytes(ours)
-    available = available_memory()
-    limit = MOST_MEMORY if available is None else min(MOST_MEMORY, int(0.7 * available))
+    limit = memory_limit(ours.x.device)
     if needed > limit:
         return f"needs {needed / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} GB"
     try:
         competitor: Competitor = COMPETITORS[name](ours)
-        check(name, competitor, ours)
-        slowest = max(seconds(step) for step in competitor.variants.values())
+        check(name, competitor, ours, operands)
+        slowest = max(clock.seconds(step, 1) for step in competitor.variants.values())
     except NotImplementedError:
         return f"torch does not compute it in {str(ours.x.dtype).removeprefix('torch.')}"
+    except torch.OutOfMemoryError:
+        return f"needs more memory than there is, though not by its count ({needed / 1e9:.1f} of {limit / 1e9:.1f} GB)"
     if slowest * FEWEST_ROUNDS > limit_s:
         return f"one step takes {slowest:.1f} s, too long for {FEWEST_ROUNDS} rounds in {limit_s:g} s"
     return competitor
 
 
-def check(name: str, competitor: Competitor, ours: Ours) -> None:
+def memory_limit(device: torch.device) -> int:
+    """Bytes that a competitor may take."""
+    free = free_memory(device)
+    share = None if free is None else int(0.7 * free)
+    return share if share is not None and device.type != "cpu" else min(MOST_MEMORY, share or MOST_MEMORY)
+
+
+def check(name: str, competitor: Competitor, ours: Ours, operands: float = 0.0) -> None:
     """Raise WrongAnswer unless the competitor computes what the layer does."""
     for answer, (theirs, mine, scale) in competitor.compare(ours).items():
-        apart = tolerance.disagreement(theirs, mine, scale)
+        apart = tolerance.disagreement(theirs, mine, scale, operands)
         if not apart <= 1:
             raise WrongAnswer(f"{ours.case.name}: {answer} of {name} and ours are {apart:.3g} times as far apart as rounding explains")

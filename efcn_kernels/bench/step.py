@@ -11,11 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels.bench.cases import Case
+from efcn_kernels.cost import Work, work
 from efcn_kernels.layout import BlockLayout
 from efcn_kernels.nn import LocallyConnected2d
-from efcn_kernels.ops import batch_last, schema
+from efcn_kernels.ops import batch_last, dispatch, schema
 
 Step = Callable[[], object]
+
+# how images may lie in memory
+ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "batch-last": batch_last,
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "NCHW": torch.Tensor.contiguous,
+}
 
 
 class Answers(NamedTuple):
@@ -42,12 +50,12 @@ class Ours(NamedTuple):
     absolute: Answers
 
     @classmethod
-    def make(cls, case: Case, batch: int, dtype: torch.dtype) -> Ours:
+    def make(cls, case: Case, batch: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Ours:
         """The case with random weights and `batch` random images (N, C, H, W), contiguous."""
-        conv = case.conv(dtype)
+        conv = case.conv(dtype).to(device)
         layer = case.layer(conv)
-        x = torch.randn(batch, case.in_channels, *case.size, dtype=torch.float64).to(dtype)
-        gy = torch.randn(batch, case.out_channels, *case.geometry.output_size, dtype=torch.float64).to(dtype)
+        x = torch.randn(batch, case.in_channels, *case.size, dtype=dtype, device=device)
+        gy = torch.randn(batch, case.out_channels, *case.geometry.output_size, dtype=dtype, device=device)
         if layer.off_values is not None:
             # the zeros that they start with would hide a wrong product
             nn.init.normal_(layer.off_values, std=layer.layout.in_features**-0.5)
@@ -62,34 +70,41 @@ class Ours(NamedTuple):
         """(nnzb, Co, Ci): the weights of all blocks, local and off-local, in the order of the layout."""
         return whole(self.layer.layout, [weights.detach() for weights, _ in self.layer._parts()])
 
-    def step(self, *, contiguous: bool = False, grad_input: bool = True) -> Step:
-        """Forward and all gradients on batch-last images, or on contiguous ones, or without the gradient of the images."""
-        x, gy = (self.x, self.gy) if contiguous else (batch_last(self.x), batch_last(self.gy))
-        layer = self.layer
-        return lambda: gradients(layer, x, gy, grad_input=grad_input)
+    def step(self, order: str = "batch-last", *, grad_input: bool = True, backend: str | None = None) -> Step:
+        """Forward and all gradients on images in an order of ORDERS, or without the gradient of the images; backend None: the automatic one."""
+        layer, x, gy = self.layer, ORDERS[order](self.x), ORDERS[order](self.gy)
+        if backend is None:
+            return lambda: gradients(layer, x, gy, grad_input=grad_input)
 
-    def passes(self) -> dict[str, Step]:
-        """Each pass alone on batch-last images, without autograd around it."""
+        def step() -> tuple[Tensor, ...]:
+            with dispatch.forced_backend(backend):
+                return gradients(layer, x, gy, grad_input=grad_input)
+
+        return step
+
+    def passes(self, order: str = "batch-last", backend: str = "auto") -> dict[str, Step]:
+        """Each pass alone on images in an order of ORDERS, without autograd around it."""
         layer, ops = self.layer, schema._ops
         bias = None if layer.bias is None else layer.bias.detach()
         # off-local weights are a product of their own, and what it gives is added
-        parts = [(w.detach(), b, (*part.index(self.x.device)[:-1], "auto")) for (w, part), b in zip(layer._parts(), (bias, None))]
-        x, gy = (_sites(t, layer.layout.groups) for t in (self.x, self.gy))
+        parts = [(w.detach(), b, (*part.index(self.x.device)[:-1], backend)) for (w, part), b in zip(layer._parts(), (bias, None))]
+        x, gy = (self.sites(t, order) for t in (self.x, self.gy))
         return {
             "forward": lambda: reduce(torch.add, [ops.bsr_linear(x, values, b, *index) for values, b, index in parts]),
             "grad_input": lambda: reduce(torch.add, [ops.bsr_linear_backward_input(gy, values, *index) for values, _, index in parts]),
             "grad_weight": lambda: [ops.bsr_linear_backward_weight(gy, x, *index) for _, _, index in parts],
         }
 
-    @property
-    def pass_flop(self) -> int:
-        """Floating-point operations of one pass: 2 for each live weight and image."""
-        return 2 * self.layer.layout.nnz * self.x.size(0)
+    def sites(self, images: Tensor, order: str = "batch-last") -> Tensor:
+        """(N, sites, channels of a group) from images (N, C, H, W) or their gradients; a view where the order has one."""
+        groups = self.layer.layout.groups
+        flat = ORDERS[order](images).flatten(2)
+        return flat.view(images.size(0), groups, -1, flat.size(2)).permute(0, 3, 1, 2).flatten(1, 2)
 
     @property
-    def pass_bytes(self) -> int:
-        """Bytes of one pass that touches weights, x and y once each, as all three passes have to at least."""
-        return (self.layer.layout.nnz + self.x.numel() + self.gy.numel()) * self.x.element_size()
+    def work(self) -> Work:
+        """FLOP and bytes of one pass."""
+        return work(self.layer.layout, self.x.size(0), self.x.element_size())
 
 
 class Competitor(Protocol):
@@ -118,7 +133,7 @@ def whole(layout: BlockLayout, parts: Sequence[Tensor]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     values = parts[0].new_empty((layout.nnzb, *layout.block))
-    local = torch.tensor(layout.local)
+    local = torch.tensor(layout.local, device=values.device)
     values[local], values[~local] = parts
     return values
 
@@ -126,9 +141,3 @@ def whole(layout: BlockLayout, parts: Sequence[Tensor]) -> Tensor:
 def _answers(layer: LocallyConnected2d, x: Tensor, gy: Tensor) -> Answers:
     y, gx, *gweights, gbias = gradients(layer, batch_last(x), batch_last(gy))
     return Answers(y, gx, whole(layer.layout, gweights), gbias)
-
-
-def _sites(x: Tensor, groups: int) -> Tensor:
-    """(N, sites, channels of a group), batch-last, from (N, C, H, W)."""
-    flat = batch_last(x).flatten(2)
-    return flat.view(x.size(0), groups, -1, flat.size(2)).permute(0, 3, 1, 2).flatten(1, 2)

@@ -34,11 +34,11 @@ def summary(rows: Sequence[Row]) -> str:
 
 def markdown(rows: Sequence[Row], runs: Mapping[str, dict[str, Any]]) -> str:
     """The targets, then every layer of each run; `runs` by the name of its file."""
-    lines = [f"{summary(rows)}.", "", *_table(_TARGET_COLUMNS)]
-    lines += [_line(*map(str, row[:-1]), _WORDS[row.hit]) for row in rows]
+    lines = [f"{summary(rows)}.", "", *header(_TARGET_COLUMNS)]
+    lines += [line(*map(str, row[:-1]), _WORDS[row.hit]) for row in rows]
     for name, run in runs.items():
-        lines += ["", f"`{name}`: {conditions(run)}", "", *_table(_LAYER_COLUMNS)]
-        lines += [_line(*_layer(entry)) for entry in run["cases"]]
+        lines += ["", f"`{name}`: {conditions(run)}", "", *header(_LAYER_COLUMNS)]
+        lines += [line(*_layer(entry)) for entry in run["cases"]]
     return "\n".join(lines) + "\n"
 
 
@@ -52,8 +52,10 @@ def conditions(run: dict[str, Any]) -> str:
 
 
 def where(run: dict[str, Any]) -> str:
-    """ "float32, 2 threads, Intel(R) Xeon(R) Processor, avx512"."""
+    """ "float32, 2 threads, Intel(R) Xeon(R) Processor, avx512", "bfloat16, NVIDIA H200"."""
     machine = run["machine"]
+    if "gpu" in machine:
+        return f"{run['settings']['dtype']}, {machine['gpu']}"
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     return f"{run['settings']['dtype']}, {threads}, {machine['cpu']}, {machine['isa'] or 'no kernels'}"
 
@@ -64,12 +66,12 @@ _LAYER_COLUMNS = ("layer", "N", "step / ms", "conv", "Linear", "unfold", "FLOP/b
 def _layer(entry: dict[str, Any]) -> tuple[str, ...]:
     steps, passes = entry["steps"], entry["passes"].values()
     intensity = entry["flop_per_pass"] / entry["bytes_per_pass"]
-    rivals = (_rival(steps.get(name)) for name in ("conv", "linear", "unfold"))
-    shares = (_shares([timing[key] for timing in passes]) for key in ("share_of_peak", "share_of_attainable"))
-    return (f"{entry['name']} ({entry['layer']})", str(entry["batch"]), number(steps[OURS]["median_ms"]), *rivals, f"{intensity:.1f}", *shares)
+    rivals = (rival(steps.get(name)) for name in ("conv", "linear", "unfold"))
+    of = (shares([timing[key] for timing in passes]) for key in ("share_of_peak", "share_of_attainable"))
+    return (f"{entry['name']} ({entry['layer']})", str(entry["batch"]), number(steps[OURS]["median_ms"]), *rivals, f"{intensity:.1f}", *of)
 
 
-def _rival(timing: dict[str, Any] | None) -> str:
+def rival(timing: dict[str, Any] | None) -> str:
     """Every way to run it, the fastest first: "80.4 (NCHW), 95.1 (channels_last)"."""
     if timing is None:
         return ""
@@ -77,13 +79,16 @@ def _rival(timing: dict[str, Any] | None) -> str:
     return ", ".join(number(ms) + (f" ({way})" if way else "") for way, ms in sorted(ways.items(), key=lambda item: item[1]))
 
 
-def _shares(values: list[float | None]) -> str:
+def shares(values: list[float | None]) -> str:
+    """ "47 / 43 / 52 %", nothing where there is no share."""
     return " / ".join(f"{100 * value:.0f}" for value in values if value is not None) + " %" if None not in values else ""
 
 
-def _table(columns: Sequence[str]) -> list[str]:
-    return [_line(*columns), _line(*["---"] * len(columns))]
+def header(columns: Sequence[str]) -> list[str]:
+    """The first two lines of a Markdown table."""
+    return [line(*columns), line(*["---"] * len(columns))]
 
 
-def _line(*cells: str) -> str:
+def line(*cells: str) -> str:
+    """One line of it."""
     return f"| {' | '.join(cells)} |"

@@ -26,7 +26,7 @@ class Target:
     layers: names of cases. what: in words. values: what is compared, by name, of one layer (nothing: it was not measured).
     at_most: whether the limit is an upper one. batch: images. percent: the values are shares of the peak.
     form: "each" layer has a row, or "sum" (of the layers' times), or "worst" (of the layers).
-    avx2: holds for runs in which AVX2 was forced, and for no other.
+    avx2: holds for runs in which AVX2 was forced, and for no other. of: what percentages are of.
     """
 
     layers: tuple[str, ...]
@@ -38,6 +38,7 @@ class Target:
     percent: bool = True
     form: str = "each"
     avx2: bool = False
+    of: str = "peak"
 
 
 class Row(NamedTuple):
@@ -133,13 +134,14 @@ def _rows(target: Target, runs: Sequence[Run]) -> list[Row]:
         return [_row(target, layer, {layer: found.get(layer)}) for layer in target.layers]
     if target.form == "sum":
         return [_row(target, "AlexNet's five together", {"": _together([found.get(layer) for layer in target.layers])})]
-    return [_row(target, f"{len(target.layers)} layers", {layer: found.get(layer) for layer in target.layers})]
+    few = ", ".join(target.layers) if len(target.layers) < 3 else f"{len(target.layers)} layers"
+    return [_row(target, few, {layer: found.get(layer) for layer in target.layers})]
 
 
 def _row(target: Target, layer: str, found: dict[str, tuple[Entry, Run] | None]) -> Row:
     values = {(name, key): v for name, pair in found.items() if pair for key, v in target.values(*pair).items()}
     what = f"{target.what}, AVX2" if target.avx2 else target.what
-    wanted = f"{'≤' if target.at_most else '≥'} " + (f"{100 * target.limit:.0f} % of peak" if target.percent else f"{target.limit:g}x")
+    wanted = f"{'≤' if target.at_most else '≥'} " + (f"{100 * target.limit:.0f} % of {target.of}" if target.percent else f"{target.limit:g}x")
     missing = [name for name, pair in found.items() if not any(name == measured for measured, _ in values)]
     if missing:
         doubts = {pair[1]["peak_doubt"] for pair in found.values() if pair} - {None}

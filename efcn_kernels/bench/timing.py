@@ -9,40 +9,55 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median, quantiles
 from time import perf_counter
+from typing import NamedTuple
 
 # a call shorter than this is repeated within its round: perf_counter and the first touch of caches cost some microseconds
 SHORTEST_S = 0.005
 FEWEST_ROUNDS = 3
 
 
-def seconds(step: Callable[[], object]) -> float:
-    """One call, in seconds."""
+def seconds(step: Callable[[], object], calls: int = 1) -> float:
+    """So many calls together, in seconds of the host."""
     start = perf_counter()
-    step()
+    for _ in range(calls):
+        step()
     return perf_counter() - start
 
 
+class Clock(NamedTuple):
+    """What times a step: seconds of so many calls, and below which a call is repeated within its round."""
+
+    seconds: Callable[[Callable[[], object], int], float] = seconds
+    shortest_s: float = SHORTEST_S
+
+
+HOST = Clock()
+
+
 def interleave(
-    steps: Mapping[str, Callable[[], object]], rounds: int, limit_s: float, advance: Callable[[], None] = lambda: None
+    steps: Mapping[str, Callable[[], object]],
+    rounds: int,
+    limit_s: float,
+    advance: Callable[[], None] = lambda: None,
+    clock: Clock = HOST,
 ) -> dict[str, list[float]]:
     """Milliseconds of one call of each step, in up to `rounds` rounds over all of them, after a warm-up call each.
 
     A step that has used its equal share of `limit_s` drops out, but not before 3 rounds. The garbage collector rests
-    meanwhile, and freed memory stays with the process. `advance` is called after each round.
+    meanwhile, and freed memory stays with the process. `advance` is called after each round. Limits are in time of the host,
+    which goes on while a device is at work.
     """
     measured: dict[str, list[float]] = {name: [] for name in steps}
     spent = dict.fromkeys(steps, 0.0)
     with resting_collector(), kept_memory():
-        calls = {name: max(1, math.ceil(SHORTEST_S / max(seconds(step), 1e-9))) for name, step in steps.items()}
+        calls = {name: max(1, math.ceil(clock.shortest_s / max(clock.seconds(step, 1), 1e-9))) for name, step in steps.items()}
         for turn in range(rounds):
             for name, step in steps.items():
                 if turn >= FEWEST_ROUNDS and spent[name] > limit_s / len(steps):
                     continue
                 start = perf_counter()
-                for _ in range(calls[name]):
-                    step()
-                taken = perf_counter() - start
-                spent[name] += taken
+                taken = clock.seconds(step, calls[name])
+                spent[name] += perf_counter() - start
                 measured[name].append(1e3 * taken / calls[name])
             advance()
     return measured

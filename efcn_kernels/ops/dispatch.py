@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -83,3 +84,17 @@ def implementation(name: str, problem: Problem) -> Callable[..., None]:
 @cache
 def _log_once(name: str, dtype: torch.dtype, device_type: str, reason: str) -> None:
     log.info("backend %s does not take %s on %s: %s", name, dtype, device_type, reason)
+
+
+@contextmanager
+def forced_backend(name: str) -> Iterator[None]:
+    """Let every op compute with this backend for a while, in the whole process; "auto" forces none."""
+    before = os.environ.get("EFCN_BACKEND")
+    os.environ["EFCN_BACKEND"] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["EFCN_BACKEND"]
+        else:
+            os.environ["EFCN_BACKEND"] = before

@@ -37,6 +37,10 @@ class Weights(NamedTuple):
         place[numbers.flatten()] = torch.arange(numbers.numel())
         return cls(list(place[1:].split([p.numel() for p in parameters])), (numbers.size(0), numbers.size(1)))
 
+    def to(self, device: torch.device) -> Weights:
+        """The same with the places on that device."""
+        return self._replace(places=[place.to(device) for place in self.places])
+
     def dense(self, values: list[Tensor]) -> Tensor:
         """(out_features, in_features) from the weights or gradients of each parameter."""
         matrix = values[0].new_zeros(self.shape).flatten()

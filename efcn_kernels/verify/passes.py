@@ -30,10 +30,10 @@ class Batch(NamedTuple):
     @classmethod
     def make(cls, layer: BlockSparse, weights: Weights, count: int, *, twice: bool) -> Batch:
         """`count` random images and, where `twice`, the second derivatives too."""
-        dtype = layer.values.dtype
+        like = layer.values
         features = (weights.shape[1], weights.shape[0], weights.shape[1])
-        x, gy, v = (torch.randn(count, f, dtype=torch.float64).to(dtype) for f in features)
-        u = [torch.randn(p.shape, dtype=torch.float64).to(dtype) for p in weight_parameters(layer)]
+        x, gy, v = (torch.randn(count, f, dtype=torch.float64).to(like) for f in features)
+        u = [torch.randn(p.shape, dtype=torch.float64).to(like) for p in weight_parameters(layer)]
         matrix = weights.dense([p.detach() for p in weight_parameters(layer)])
         second = expected_twice(matrix, x, gy, v, weights.dense(u)) if twice else None
         return cls(x, gy, v, u, expected(matrix, _flat_bias(layer), x, gy), second)

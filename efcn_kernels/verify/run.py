@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -65,7 +64,7 @@ class Report:
         return max(ratios, default=None)
 
 
-def plan(backend: str, isa: str, names: Sequence[str] = ()) -> tuple[str, list[str], list[Geometry]]:
+def plan(backend: str, isa: str, names: Sequence[str] = (), device: torch.device | str = "cpu") -> tuple[str, list[str], list[Geometry]]:
     """(backend, what to compute with, geometries) for the words of the command line.
 
     Raises ValueError, saying what would be right, for a word that means nothing here or a backend that is missing.
@@ -76,6 +75,10 @@ def plan(backend: str, isa: str, names: Sequence[str] = ()) -> tuple[str, list[s
     if unknown:
         raise ValueError(f"no geometry is named {unknown[0]!r}; there are: {'; '.join(g.name for g in GEOMETRIES)}")
     chosen = [g for g in GEOMETRIES if not names or g.name in names]
+    if torch.device(device).type != "cpu":
+        if isa != "all" or backend == "cpu":
+            raise ValueError(f"backend 'cpu' and its instruction sets compute on the CPU, got backend {backend!r}, isa {isa!r} on {device}")
+        return backend, [backend], chosen
     missing = cpu.missing()
     if backend == "cpu" and missing:
         raise ValueError(f"backend 'cpu' cannot compute: {missing}")
@@ -90,30 +93,36 @@ def plan(backend: str, isa: str, names: Sequence[str] = ()) -> tuple[str, list[s
 
 
 def verify(
-    backend: str = "auto", isa: str = "all", names: Sequence[str] = (), *, seed: int = 0, advance: Callable[[str], None] = lambda _: None
+    backend: str = "auto",
+    isa: str = "all",
+    names: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    advance: Callable[[str], None] = lambda _: None,
+    device: torch.device | str = "cpu",
 ) -> Report:
     """Compare every pass with dense float64 arithmetic.
 
     Args:
-        backend: "auto", "cpu" or "reference". isa: one instruction set, or "all" that this machine runs.
+        backend: "auto" or the name of one. isa: one instruction set, or "all" that this machine runs; of the cpu backend only.
         names: the geometries' names; none: all. seed: of the random weights and images.
-        advance: called with a geometry's name before it is computed.
+        advance: called with a geometry's name before it is computed. device: where to compute.
 
     Raises ValueError for unknown words. A kernel that raises is a finding, not an error.
     """
-    name, isas, geometries = plan(backend, isa, names)
+    name, isas, geometries = plan(backend, isa, names, device)
     report = Report(isas, [g.name for g in geometries])
     many = torch.get_num_threads()
     # waking a second thread for problems of this size costs more than it computes, many times over on a busy machine
-    with _backend(name), using_threads(1), torch.random.fork_rng(devices=[]):
+    with dispatch.forced_backend(name), using_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for geometry in geometries:
             advance(geometry.name)
-            report.findings.extend(_geometry(geometry, isas, many))
+            report.findings.extend(_geometry(geometry, isas, many, torch.device(device)))
     return report
 
 
-def _geometry(geometry: Geometry, isas: list[str], threads: int) -> Iterator[Finding]:
+def _geometry(geometry: Geometry, isas: list[str], threads: int, device: torch.device) -> Iterator[Finding]:
     conv = geometry.conv()
     layer = geometry.layer(conv)
     weights = Weights.of(layer)
@@ -124,13 +133,14 @@ def _geometry(geometry: Geometry, isas: list[str], threads: int) -> Iterator[Fin
         part.data.view(-1)[place < 0] = 0
     flat = (geometry.channels[0] * torch.Size(geometry.size).numel(),)
     image = flat if geometry.masked else (geometry.channels[0], *geometry.size)
+    weights = weights.to(device)
     for dtype in DTYPES:
-        layer = layer.to(dtype)
+        layer = layer.to(device, dtype)
         for count in BATCHES:
             batch = Batch.make(layer, weights, count, twice=count == TWICE)
             for isa in isas:
                 for order in ORDERS:
-                    with nullcontext() if isa == "reference" else cpu.forced_isa(isa), using_threads(threads if count == max(BATCHES) else 1):
+                    with cpu.forced_isa(isa) if isa in cpu.isas() else nullcontext(), using_threads(threads if count == max(BATCHES) else 1):
                         try:
                             for name, ratio in compare(layer, weights, image, batch, order):
                                 yield Finding(geometry.name, dtype, isa, order, count, name, ratio)
@@ -146,17 +156,3 @@ def _matrix(geometry: Geometry, conv: torch.nn.modules.conv._ConvNd, layer: Bloc
         stored = weights.dense([torch.ones_like(p) for p in weight_parameters(layer)])
         wanted, absolute = wanted * stored, absolute * stored
     return tolerance.ratio(layer.to_dense().detach(), wanted, absolute)
-
-
-@contextmanager
-def _backend(name: str) -> Iterator[None]:
-    """Let every op compute with this backend for a while, in the whole process."""
-    before = os.environ.get("EFCN_BACKEND")
-    os.environ["EFCN_BACKEND"] = name
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["EFCN_BACKEND"]
-        else:
-            os.environ["EFCN_BACKEND"] = before

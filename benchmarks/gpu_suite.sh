@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# the GPU suite in one call, within nine minutes, without a network: benchmarks/gpu_suite.sh [OUT] [PART ...] [--device cpu] [--quick]
+# OUT (or the variable OUT) is a folder for gpu-suite.json, .md and figures; a second call goes on where the first one stopped
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-python3}
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+
+if ! "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'; then
+  echo "gpu suite: $python has no torch; set PYTHON to one that has it" >&2
+  exit 2
+fi
+if [[ " $* " != *" --device"* ]] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  echo "gpu suite: there is no GPU here (torch.cuda.is_available() is false), nothing was run"
+  exit 0
+fi
+# in place, so that nothing outside this folder changes; the suite also runs without the compiled parts, which are the CPU's
+if ! log=$(cd "$root" && "$python" setup.py -q build_ext --inplace 2>&1); then
+  echo "$log"
+  echo "gpu suite: the compiled parts could not be built, see above; they are for the CPU, the suite goes on without them"
+fi
+exec "$python" -m efcn_kernels.bench.suite "$@" --seconds "$((540 - SECONDS))"

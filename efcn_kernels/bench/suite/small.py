@@ -1,0 +1,36 @@
+"""Small layers once through every pass, for tools that watch each access: `python -m efcn_kernels.bench.suite.small [DEVICE]`."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from efcn_kernels.bench.cases import Case
+from efcn_kernels.bench.device import backends
+from efcn_kernels.bench.step import Ours
+from efcn_kernels.bench.suite.measure import our_passes
+
+# a block of each kind: few channels, odd ones, whole tiles
+CASES = (
+    Case("first", 3, 24, (9, 8), 4, stride=2, padding=2),
+    Case("odd", 17, 29, (5, 6), 3, padding=1),
+    Case("whole", 32, 64, (4, 4), 3, padding=1),
+)
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def main(device: torch.device) -> None:
+    """Every backend but the reference, which has no kernels of its own, where there is another; each answer is checked."""
+    for dtype in DTYPES:
+        there = [name for name, reason in backends(device, dtype).items() if reason is None]
+        own = [name for name in there if name != "reference"] or there
+        for case in CASES:
+            ours = Ours.make(case, 7, dtype, device)
+            for name in own:
+                our_passes(ours, name, ("batch-last", "channels_last"), 0.0)
+                print(f"{name}, {case.name}, {dtype}: right")
+
+
+if __name__ == "__main__":
+    main(torch.device(sys.argv[1] if len(sys.argv) > 1 else "cuda"))

@@ -3,10 +3,13 @@
 # OUT (or the variable OUT) is a folder for gpu-suite.json, .md and figures; a second call goes on where the first one stopped
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-python3}
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+has_torch() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'; }
 
-if ! "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'; then
+python=${PYTHON:-python3}
+# the environment of `make`, where the system's Python has no torch
+if [[ -z ${PYTHON:-} && -x $root/.venv/bin/python ]] && ! has_torch python3; then python=$root/.venv/bin/python; fi
+if ! has_torch "$python"; then
   echo "gpu suite: $python has no torch; set PYTHON to one that has it" >&2
   exit 2
 fi

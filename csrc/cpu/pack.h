@@ -33,38 +33,48 @@ struct Lines {
   }
 };
 
+// squares of L lines by L images that are taken together: neighbouring lines share pages and often cache lines of the view, which the next
+// images do not
+constexpr int64_t most_squares = 4;
+
 template <class S>
-void pack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
+void pack_block(const PackJob& job, const Lines& lines_of, int64_t j, int64_t squares) {
   using T = Compute<S>;
   constexpr int L = lanes<T>;
   const S* from = static_cast<const S*>(job.view.data) + lines_of.offset(j);
-  S* rows[L];
-  for (int i = 0; i < L; ++i) rows[i] = static_cast<S*>(job.rows) + lines_of.row(j + i);
+  S* rows[most_squares * L];
+  for (int i = 0; i < squares * L; ++i) rows[i] = static_cast<S*>(job.rows) + lines_of.row(j + i);
   for (int64_t n = 0; n < job.batch; n += L) {
-    Vec<T> v[L];
-    if (n + L <= job.batch) {
-      for (int i = 0; i < L; ++i) v[i] = load_as(from + (n + i) * job.view.batch);
-    } else {
-      for (int i = 0; i < L; ++i) v[i] = n + i < job.batch ? load_as(from + (n + i) * job.view.batch) : Vec<T>{};
+    for (int64_t s = 0; s < squares; ++s) {
+      const S* corner = from + n * job.view.batch + s * L;
+      Vec<T> v[L];
+      if (n + L <= job.batch) {
+        for (int i = 0; i < L; ++i) v[i] = load_as(corner + i * job.view.batch);
+      } else {
+        for (int i = 0; i < L; ++i) v[i] = n + i < job.batch ? load_as(corner + i * job.view.batch) : Vec<T>{};
+      }
+      for (int i = 0; i < L; ++i) __builtin_prefetch(corner + (L + i) * job.view.batch);
+      transpose<T>(v);
+      for (int i = 0; i < L; ++i) store_as(rows[s * L + i] + n, v[i]);
     }
-    transpose<T>(v);
-    for (int i = 0; i < L; ++i) store_as(rows[i] + n, v[i]);
   }
 }
 
 template <class S>
-void unpack_block(const PackJob& job, const Lines& lines_of, int64_t j) {
+void unpack_block(const PackJob& job, const Lines& lines_of, int64_t j, int64_t squares) {
   using T = Compute<S>;
   constexpr int L = lanes<T>;
   S* to = static_cast<S*>(job.view.data) + lines_of.offset(j);
-  const S* rows[L];
-  for (int i = 0; i < L; ++i) rows[i] = static_cast<const S*>(job.rows) + lines_of.row(j + i);
+  const S* rows[most_squares * L];
+  for (int i = 0; i < squares * L; ++i) rows[i] = static_cast<S*>(job.rows) + lines_of.row(j + i);
   for (int64_t n = 0; n < job.batch; n += L) {
-    Vec<T> v[L];
-    for (int i = 0; i < L; ++i) v[i] = load_as(rows[i] + n);
-    transpose<T>(v);
     const int count = job.batch - n < L ? static_cast<int>(job.batch - n) : L;
-    for (int i = 0; i < count; ++i) store_as(to + (n + i) * job.view.batch, v[i]);
+    for (int64_t s = 0; s < squares; ++s) {
+      Vec<T> v[L];
+      for (int i = 0; i < L; ++i) v[i] = load_as(rows[s * L + i] + n);
+      transpose<T>(v);
+      for (int i = 0; i < count; ++i) store_as(to + (n + i) * job.view.batch + s * L, v[i]);
+    }
   }
 }
 
@@ -95,11 +105,17 @@ void pack_task(const PackJob& job, int64_t task) {
   const int64_t last = part_start(groups, job.parts, task + 1);
   for (int64_t group = part_start(groups, job.parts, task); group < last; ++group) {
     const int64_t j = group * L;
-    if (job.view.batch != 1 && j + L <= count && lines_of.adjacent(j, L)) {
+    int64_t squares = 0;
+    while (job.view.batch != 1 && squares < most_squares && group + squares < last && j + (squares + 1) * L <= count &&
+           lines_of.adjacent(j, (squares + 1) * L)) {
+      ++squares;
+    }
+    if (squares > 0) {
       if constexpr (Pack)
-        pack_block<S>(job, lines_of, j);
+        pack_block<S>(job, lines_of, j, squares);
       else
-        unpack_block<S>(job, lines_of, j);
+        unpack_block<S>(job, lines_of, j, squares);
+      group += squares - 1;
       continue;
     }
     for (int64_t i = j; i < j + L && i < count; ++i) {

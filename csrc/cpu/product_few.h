@@ -85,10 +85,13 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
           store(to, load(from));
           continue;
         }
-        Vec<T> square[L];
-        for (int64_t l = 0; l < L; ++l) square[l] = load_some(from + l * job.b_channel, job.batch);
-        transpose<T>(square);
-        for (int64_t n = 0; n < job.batch; ++n) store(to + n * few_steps, square[n]);
+        for (int64_t n = 0; n < job.batch; n += L) {
+          const int64_t images = job.batch - n < L ? job.batch - n : L;
+          Vec<T> square[L];
+          for (int64_t l = 0; l < L; ++l) square[l] = load_some(from + l * job.b_channel + n, images);
+          transpose<T>(square);
+          for (int64_t m = 0; m < images; ++m) store(to + (n + m) * few_steps, square[m]);
+        }
       }
     }
     if (first_chunk) {

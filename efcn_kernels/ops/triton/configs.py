@@ -1,0 +1,109 @@
+"""Which tiles a problem gets: a short list of candidates, and the first of them or, where torch may measure, the fastest.
+
+The sizes are unmeasured: no GPU was at hand. They are chosen by what the compiler makes of them for sm_80, sm_90 and gfx942 (no spills,
+tests/test_triton_aot.py) and by the number of programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+# programs that a large chip wants at least: two for each of 132 multiprocessors; unmeasured
+PROGRAMS = 264
+_SMALLEST = 16
+
+
+class Config(NamedTuple):
+    """A tile of block_m x block_n sums, block_k steps of the reduction at a time, and how it is run."""
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+
+
+# by the way of multiplying, from the largest tile to the smallest; all unmeasured
+TILES: dict[str, tuple[Config, ...]] = {
+    "half": (Config(128, 128, 64, 8, 3), Config(128, 64, 64, 4, 4), Config(64, 64, 64, 4, 4), Config(32, 32, 64, 4, 4)),
+    "tf32": (Config(128, 128, 32, 8, 3), Config(128, 64, 32, 4, 4), Config(64, 64, 32, 4, 4), Config(32, 32, 32, 4, 4)),
+    "ieee": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
+    "float64": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
+}
+# addresses of single numbers fill the registers: with these loads larger tiles spill
+SCATTERED = (64, 64, 32)
+
+
+class Shape(NamedTuple):
+    """What the choice depends on.
+
+    kind: a key of TILES. rows: rows of the pattern; m, n: sums of a row along each axis. channels: the reduction goes over so many
+    entries of each block, or None where it goes over images. scattered: some operand is read number by number.
+    """
+
+    kind: str
+    rows: int
+    m: int
+    n: int
+    channels: int | None
+    scattered: bool
+
+
+def kind_of(dtype: torch.dtype) -> str:
+    """How tensors of this dtype are multiplied; float32 by torch's own switch (torch.backends.cuda.matmul)."""
+    if dtype == torch.float32:
+        # the new name of allow_tf32: reading that one raises where a program has set this one
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    return "float64" if dtype == torch.float64 else "half"
+
+
+@lru_cache(maxsize=4096)
+def candidates(shape: Shape) -> tuple[Config, ...]:
+    """The tiles of the table cut to the problem, the one to take without measuring first: the largest of which there are enough."""
+    cut = tuple(dict.fromkeys(_cut(config, shape) for config in TILES[shape.kind]))
+    enough = next((c for c in cut if shape.rows * -(-shape.m // c.block_m) * -(-shape.n // c.block_n) >= PROGRAMS), cut[-1])
+    return (enough, *(c for c in cut if c != enough))
+
+
+def _cut(config: Config, shape: Shape) -> Config:
+    m, n, k = SCATTERED if shape.scattered else config[:3]
+    k = min(k, config.block_k)
+    if shape.channels is not None:
+        # a step that lies in one block needs no division
+        own = shape.channels & -shape.channels
+        k = min(k, own) if own >= _SMALLEST else min(k, 32)
+    return config._replace(block_m=min(m, config.block_m, _power(shape.m)), block_n=min(n, config.block_n, _power(shape.n)), block_k=k)
+
+
+def _power(size: int) -> int:
+    """The smallest power of two that holds `size`, no smaller than a matrix unit takes."""
+    return max(_SMALLEST, 1 << max(size - 1, 0).bit_length())
+
+
+_fastest: dict[Any, Config] = {}
+
+
+def pick(shape: Shape, key: tuple[Any, ...], run: Callable[[Config], None]) -> Config:
+    """The first candidate, or with torch.backends.cudnn.benchmark the fastest: each is timed once per shape and `key`, by `run`.
+
+    Results of different tiles differ in the last bits, so the first is taken where torch is to be deterministic.
+    """
+    choices = candidates(shape)
+    if len(choices) == 1 or not torch.backends.cudnn.benchmark or torch.are_deterministic_algorithms_enabled():
+        return choices[0]
+    found = _fastest.get((shape, key))
+    if found is None:
+        if torch.cuda.is_current_stream_capturing():
+            return choices[0]
+        found = _fastest[shape, key] = min(choices, key=lambda config: _milliseconds(run, config))
+    return found
+
+
+def _milliseconds(run: Callable[[Config], None], config: Config) -> float:
+    from triton.testing import do_bench
+
+    return float(do_bench(lambda: run(config), warmup=5, rep=20, return_mode="median"))

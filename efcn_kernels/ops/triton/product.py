@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from efcn_kernels.ops.triton.tiles import along, dot, looked_up, times, wide, window
+from efcn_kernels.ops.triton.tiles import dot, strides, wide, window
 
 
 @triton.jit(do_not_specialize=["N", "y_n", "y_site", "y_c", "x_n", "x_site", "x_c"])
@@ -42,7 +42,9 @@ def product(
     BLOCK_K: tl.constexpr,
 ):
     """BLOCK_M images x BLOCK_N channels of one row; the sum runs over the row's window, IN channels of each entry."""
-    images = times(N, N_ALIGN)
+    images = N // N_ALIGN * N_ALIGN
+    y_n, y_site, y_c = strides(y_n, y_site, y_c, Y_UNIT, Y_ALIGN)
+    x_n, x_site, x_c = strides(x_n, x_site, x_c, X_UNIT, X_ALIGN)
     # programs of one row follow each other: its weights are read from memory once, neighbouring rows find their common inputs in L2
     program = tl.program_id(0)
     n_tiles, out_tiles = tl.cdiv(images, BLOCK_M), tl.cdiv(OUT, BLOCK_N)
@@ -53,20 +55,17 @@ def product(
 
     first = tl.load(begin + row)
     length = (tl.load(begin + row + 1) - first) * IN
-    x_rows = x + along(n, x_n, X_UNIT == 0, X_ALIGN)[:, None]  # [BLOCK_M, 1]
+    x_rows = x + (n * x_n)[:, None]  # [BLOCK_M, 1]
     v_columns = values + (out if TRANSPOSED else out * IN)[None, :]  # [1, BLOCK_N]
-    total = tl.zeros((BLOCK_M, BLOCK_N), wide(values.dtype.element_ty))
+    total = tl.full((BLOCK_M, BLOCK_N), 0, wide(values.dtype.element_ty))
     for k0 in range(0, length, BLOCK_K):
-        entry, channel, inside = window(k0, length, IN, BLOCK_K)
-        entry += first
-        site = looked_up(source, entry, inside, IN, BLOCK_K)
-        number = entry if block is None else looked_up(block, entry, inside, IN, BLOCK_K)
-        x_columns = along(site, x_site, False, X_ALIGN) + along(channel, x_c, X_UNIT == 2, X_ALIGN)
-        v_rows = number.to(tl.int64) * (IN * OUT) + (channel * OUT if TRANSPOSED else channel)
+        site, number, channel, inside = window(source, block, first, k0, length, IN, BLOCK_K)
+        x_columns = site * x_site + channel * x_c
+        v_rows = number * (IN * OUT) + (channel * OUT if TRANSPOSED else channel)
         x_tile = tl.load(x_rows + x_columns[None, :], mask=is_image[:, None] & inside[None, :], other=0)  # [BLOCK_M, BLOCK_K]
         v_tile = tl.load(v_columns + v_rows[:, None], mask=is_out[None, :] & inside[:, None], other=0)  # [BLOCK_K, BLOCK_N]
         total = dot(x_tile, v_tile, total, PRECISION, WIDEN)
     if bias is not None:
         total += tl.load(bias + row.to(tl.int64) * OUT + out, mask=is_out, other=0).to(total.dtype)[None, :]
-    y_tile = y + along(row, y_site, False, Y_ALIGN) + along(n, y_n, Y_UNIT == 0, Y_ALIGN)[:, None] + along(out, y_c, Y_UNIT == 2, Y_ALIGN)[None, :]
+    y_tile = y + row * y_site + (n * y_n)[:, None] + (out * y_c)[None, :]
     tl.store(y_tile, total.to(y.dtype.element_ty), mask=is_image[:, None] & is_out[None, :])

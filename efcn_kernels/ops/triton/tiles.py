@@ -1,4 +1,4 @@
-"""What the kernels share: addresses, the window of a row as one axis, and the product of two tiles.
+"""What the kernels share: strides, the window of a row as one axis, and the product of two tiles.
 
 A tensor's strides come with two constants that the compiler could not find out: UNIT, the axis whose stride is 1 (0 images,
 2 channels, -1 none), and ALIGN, a power of two that divides the other strides. Without them odd batches (250) lose vector loads.
@@ -10,60 +10,48 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
-def times(number, ALIGN: tl.constexpr):
-    """The number itself, which is a multiple of ALIGN."""
-    return number // ALIGN * ALIGN
+@triton.constexpr_function
+def wide(dtype):
+    """The dtype that sums are kept in."""
+    return tl.float64 if dtype == tl.float64 else tl.float32
 
 
-@triton.jit
-def along(index, stride, IS_UNIT: tl.constexpr, ALIGN: tl.constexpr):
-    """index * stride in int64, counted in elements."""
-    offset = index.to(tl.int64)
-    if not IS_UNIT:
-        offset *= times(stride, ALIGN)
-    return offset
-
-
-@triton.jit
-def run(CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+@triton.constexpr_function
+def run(channels, block):
     """The largest power of two that divides both: entries of a window come from one block in runs of that many."""
-    return tl.constexpr(min(CHANNELS & -CHANNELS, BLOCK))
+    return min(channels & -channels, block)
 
 
 @triton.jit
-def window(k0, length, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
-    """(number of the block in its row, channel, inside) of the entries k0 ... k0 + BLOCK of a row's blocks x channels.
+def strides(images, sites, channels, UNIT: tl.constexpr, ALIGN: tl.constexpr):
+    """The three strides as they are, with what is known of them, in int64: offsets leave int32 in large batches."""
+    n = 1 if UNIT == 0 else (images // ALIGN * ALIGN).to(tl.int64)
+    c = 1 if UNIT == 2 else (channels // ALIGN * ALIGN).to(tl.int64)
+    return n, (sites // ALIGN * ALIGN).to(tl.int64), c
 
-    A row's whole window is one axis, so that 3 channels x 16 taps fill a tile. Where BLOCK divides the channels, a tile lies in
-    one block: its number is a scalar, nothing is divided, masked or gathered.
+
+@triton.jit
+def window(source, block, first, k0, length, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+    """(site, block, channel, inside) of the entries k0 ... k0 + BLOCK of a row whose window, blocks x channels, is of that length.
+
+    The whole window is one axis, so that 3 channels x 16 taps fill a tile. Where BLOCK divides the channels, a tile lies in one
+    block: site and block are numbers, nothing is divided, masked or gathered.
+    source: the site of each block; block: the number of each, or None: its own; first: where the row begins in both.
     """
     if CHANNELS % BLOCK == 0:
-        block = k0 // CHANNELS
+        entry = first + k0 // CHANNELS
         channel = tl.multiple_of(k0 % CHANNELS, BLOCK) + tl.arange(0, BLOCK)
         inside = tl.full((BLOCK,), True, tl.int1)
+        site = tl.load(source + entry)
+        number = entry if block is None else tl.load(block + entry)
     else:
         k = k0 + tl.arange(0, BLOCK)
-        block = tl.max_constancy(k // CHANNELS, run(CHANNELS, BLOCK))
+        entry = first + k // CHANNELS
         channel = tl.multiple_of(tl.max_contiguous(k % CHANNELS, run(CHANNELS, BLOCK)), run(CHANNELS, BLOCK))
         inside = k < length
-    return block, channel, inside
-
-
-@triton.jit
-def looked_up(table, block, inside, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
-    """table[block], for blocks of window()."""
-    if CHANNELS % BLOCK == 0:
-        entry = tl.load(table + block)
-    else:
-        entry = tl.max_constancy(tl.load(table + block, mask=inside, other=0), run(CHANNELS, BLOCK))
-    return entry
-
-
-@triton.jit
-def wide(dtype: tl.constexpr):
-    """The dtype that sums are kept in."""
-    return tl.constexpr(tl.float64 if dtype == tl.float64 else tl.float32)
+        site = tl.max_constancy(tl.load(source + entry, mask=inside, other=0), run(CHANNELS, BLOCK))
+        number = tl.max_constancy(entry if block is None else tl.load(block + entry, mask=inside, other=0), run(CHANNELS, BLOCK))
+    return site.to(tl.int64), number.to(tl.int64), channel, inside
 
 
 @triton.jit

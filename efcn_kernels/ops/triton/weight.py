@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from efcn_kernels.ops.triton.tiles import along, dot, looked_up, times, wide, window
+from efcn_kernels.ops.triton.tiles import dot, strides, wide, window
 
 
 @triton.jit
@@ -82,7 +82,9 @@ def weight(
     BLOCK_K: tl.constexpr,
 ):
     """BLOCK_M entries of a row's window (CI channels of each block) x BLOCK_N output channels; the sum runs over the images."""
-    images = times(N, N_ALIGN)
+    images = N // N_ALIGN * N_ALIGN
+    gy_n, gy_site, gy_c = strides(gy_n, gy_site, gy_c, GY_UNIT, GY_ALIGN)
+    x_n, x_site, x_c = strides(x_n, x_site, x_c, X_UNIT, X_ALIGN)
     # tiles of one row follow each other: they share its gy, and with their neighbours x
     program = tl.program_id(0)
     out_tiles = tl.cdiv(CO, BLOCK_N)
@@ -96,19 +98,17 @@ def weight(
     j0 = (tile - first_tile(begin, row, CI, BLOCK_M)) * BLOCK_M
     if j0 >= length:
         return
-    block, channel, inside = window(j0, length, CI, BLOCK_M)
-    block += first
-    site = looked_up(source, block, inside, CI, BLOCK_M)
-    x_rows = x + (along(site, x_site, False, X_ALIGN) + along(channel, x_c, X_UNIT == 2, X_ALIGN))[:, None]  # [BLOCK_M, 1]
-    gy_columns = gy + along(row, gy_site, False, GY_ALIGN) + along(out, gy_c, GY_UNIT == 2, GY_ALIGN)[None, :]  # [1, BLOCK_N]
-    total = tl.zeros((BLOCK_M, BLOCK_N), wide(values.dtype.element_ty))
+    site, block, channel, inside = window(source, None, first, j0, length, CI, BLOCK_M)
+    x_rows = x + (site * x_site + channel * x_c)[:, None]  # [BLOCK_M, 1]
+    gy_columns = gy + row * gy_site + (out * gy_c)[None, :]  # [1, BLOCK_N]
+    total = tl.full((BLOCK_M, BLOCK_N), 0, wide(values.dtype.element_ty))
     for n0 in range(0, images, BLOCK_K):
         n = n0 + tl.arange(0, BLOCK_K)
         is_image = n < images
-        x_tile = tl.load(x_rows + along(n, x_n, X_UNIT == 0, X_ALIGN)[None, :], mask=inside[:, None] & is_image[None, :], other=0)
-        gy_tile = tl.load(gy_columns + along(n, gy_n, GY_UNIT == 0, GY_ALIGN)[:, None], mask=is_image[:, None] & is_out[None, :], other=0)
+        x_tile = tl.load(x_rows + (n * x_n)[None, :], mask=inside[:, None] & is_image[None, :], other=0)
+        gy_tile = tl.load(gy_columns + (n * gy_n)[:, None], mask=is_image[:, None] & is_out[None, :], other=0)
         total = dot(x_tile, gy_tile, total, PRECISION, WIDEN)  # [BLOCK_M, BLOCK_K] @ [BLOCK_K, BLOCK_N]
-    at = (block.to(tl.int64) * (CO * CI) + channel)[:, None] + (out * CI)[None, :]  # [BLOCK_M, BLOCK_N]
+    at = (block * (CO * CI) + channel)[:, None] + (out * CI)[None, :]  # [BLOCK_M, BLOCK_N]
     stored = inside[:, None] & is_out[None, :]
     if STEP:
         step(total, values, momentum_buffer, mask, at, stored, lr, momentum, weight_decay, NESTEROV)

@@ -98,7 +98,7 @@ def shape(**change: object) -> Shape:
 
 
 def test_tiles_fit_the_problem() -> None:
-    assert candidates(shape())[0] == Config(64, 64, 64, 4, 4)
+    assert candidates(shape())[0] == Config(128, 64, 64, 4, 4)
     assert candidates(shape(rows=1024))[0] == TILES["half"][0], "large tiles where there are enough of them"
     assert {c.block_m for c in candidates(shape(m=8))} == {16}
     assert {c.block_n for c in candidates(shape(n=10))} == {16}
@@ -123,6 +123,7 @@ def milliseconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Config]]:
         return -float(len(timed))
 
     monkeypatch.setattr(configs, "_milliseconds", measure)
+    monkeypatch.setattr(configs, "_can_time", lambda: True)
     monkeypatch.setattr(configs, "_fastest", {})
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
@@ -137,6 +138,12 @@ def test_candidates_are_timed_once(milliseconds: list[Config]) -> None:
         assert milliseconds == list(choices)
     pick(shape(), ("b",), lambda _: None)
     assert len(milliseconds) == 2 * len(choices)
+
+
+def test_nothing_is_timed_while_a_graph_is_captured(milliseconds: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configs, "_can_time", lambda: False)
+    assert pick(shape(), (), lambda _: None) == candidates(shape())[0]
+    assert not milliseconds
 
 
 def test_nothing_is_timed_where_results_are_to_repeat(milliseconds: list[Config], poisoned: None) -> None:

@@ -95,12 +95,13 @@ def pick(shape: Shape, key: tuple[Any, ...], run: Callable[[Config], None]) -> C
     choices = candidates(shape)
     if len(choices) == 1 or not torch.backends.cudnn.benchmark or torch.are_deterministic_algorithms_enabled():
         return choices[0]
-    found = _fastest.get((shape, key))
-    if found is None:
-        if torch.cuda.is_current_stream_capturing():
-            return choices[0]
-        found = _fastest[shape, key] = min(choices, key=lambda config: _milliseconds(run, config))
-    return found
+    if (shape, key) not in _fastest and _can_time():
+        _fastest[shape, key] = min(choices, key=lambda config: _milliseconds(run, config))
+    return _fastest.get((shape, key), choices[0])
+
+
+def _can_time() -> bool:
+    return torch.cuda.is_available() and not torch.cuda.is_current_stream_capturing()
 
 
 def _milliseconds(run: Callable[[Config], None], config: Config) -> float:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-# programs that a large chip wants at least: two for each of 132 multiprocessors; unmeasured
-PROGRAMS = 264
+# so many programs fill a chip (an H200 has 132 multiprocessors, an A100 108); unmeasured
+PROGRAMS = 128
 _SMALLEST = 16
 
 
@@ -27,22 +27,26 @@ class Config(NamedTuple):
     num_stages: int
 
 
-# by the way of multiplying, from the largest tile to the smallest; all unmeasured
+# by the way of multiplying, from the largest tile to the smallest; all unmeasured. Large ones for L2: 128 x 256 sums read 85 FLOP a byte, 128 x 64
+# half of that; num_stages: the pipeline of forward and grad-input needs one for the indices, so the number of tiles in flight is one less
 TILES: dict[str, tuple[Config, ...]] = {
-    "half": (Config(128, 128, 64, 8, 3), Config(128, 64, 64, 4, 4), Config(64, 64, 64, 4, 4), Config(32, 32, 64, 4, 4)),
-    "tf32": (Config(128, 128, 32, 8, 3), Config(128, 64, 32, 4, 4), Config(64, 64, 32, 4, 4), Config(32, 32, 32, 4, 4)),
+    "half": (Config(128, 256, 64, 8, 4), Config(128, 128, 64, 8, 4), Config(128, 64, 64, 4, 4), Config(64, 64, 64, 4, 4), Config(32, 32, 64, 4, 4)),
+    "tf32": (Config(128, 256, 32, 8, 4), Config(128, 128, 32, 8, 4), Config(128, 64, 32, 4, 4), Config(64, 64, 32, 4, 4), Config(32, 32, 32, 4, 4)),
     "ieee": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
     "float64": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
 }
-# addresses of single numbers fill the registers: with these loads larger tiles spill
-SCATTERED = (64, 64, 32)
+# where whole vectors cannot be loaded, addresses fill the registers: more threads share them, and tiles of single numbers are smaller
+_ASYNCHRONOUS_BYTES, _VECTOR_BYTES = 4, 16
+_SCATTERED = (64, 64, 32)
+# grad-weight holds a tile of weights beside its sums when it steps them: 256 columns spill 525 registers on sm_90
+_WEIGHT_COLUMNS = 128
 
 
 class Shape(NamedTuple):
     """What the choice depends on.
 
     kind: a key of TILES. rows: rows of the pattern; m, n: sums of a row along each axis. channels: the reduction goes over so many
-    entries of each block, or None where it goes over images. scattered: some operand is read number by number.
+    entries of each block, or None where it goes over images. load: the bytes that one load takes at most.
     """
 
     kind: str
@@ -50,7 +54,7 @@ class Shape(NamedTuple):
     m: int
     n: int
     channels: int | None
-    scattered: bool
+    load: int
 
 
 def kind_of(dtype: torch.dtype) -> str:
@@ -70,13 +74,21 @@ def candidates(shape: Shape) -> tuple[Config, ...]:
 
 
 def _cut(config: Config, shape: Shape) -> Config:
-    m, n, k = SCATTERED if shape.scattered else config[:3]
-    k = min(k, config.block_k)
-    if shape.channels is not None:
+    m, n, k, warps, stages = config
+    if shape.load < _ASYNCHRONOUS_BYTES:
+        m, n, k = (min(size, most) for size, most in zip(config, _SCATTERED))
+    m, n = min(m, _power(shape.m)), min(n, _power(shape.n))
+    if shape.channels is None:
+        n, k = min(n, _WEIGHT_COLUMNS), k if shape.load == _VECTOR_BYTES else min(k, 32)
+    else:
         # a step that lies in one block needs no division
         own = shape.channels & -shape.channels
-        k = min(k, own) if own >= _SMALLEST else min(k, 32)
-    return config._replace(block_m=min(m, config.block_m, _power(shape.m)), block_n=min(n, config.block_n, _power(shape.n)), block_k=k)
+        k = min(k, own if own >= _SMALLEST else 32)
+    if shape.load == _VECTOR_BYTES and m * n < 128 * 128:
+        warps = 4
+    elif shape.load < _VECTOR_BYTES and m * n >= 64 * 64:
+        warps = 8
+    return Config(m, n, k, warps, stages)
 
 
 def _power(size: int) -> int:

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from efcn_kernels.index import Index
 from efcn_kernels.ops.sgd import SGD, sgd_step
+from efcn_kernels.ops.triton import interpreting
 from efcn_kernels.ops.triton.configs import Config, Shape, kind_of, pick
 from efcn_kernels.ops.triton.product import product
 from efcn_kernels.ops.triton.weight import weight
 
 _NO_STEP = SGD(0.0, 0.0, 0.0, False)
-# what a vector load takes at most, in elements of the smallest type; and at least, in bytes, to be asynchronous
-_ALIGN, _ASYNCHRONOUS = 16, 4
+# a vector load takes so many bytes; divisors of strides above what it needs make no difference
+_VECTOR_BYTES, _ALIGN = 16, 16
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:
@@ -55,7 +56,7 @@ def _product(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, begin: T
         return
     (n, rows, out), channels = y.shape, x.size(2)
     weights, offsets = values.contiguous(), None if bias is None else bias.contiguous()
-    shape = Shape(kind_of(x.dtype), rows, n, out, channels, _scattered(x))
+    shape = Shape(kind_of(x.dtype), rows, n, out, channels, _load_bytes(x))
 
     def run(config: Config) -> None:
         grid = rows * triton.cdiv(n, config.block_m) * triton.cdiv(out, config.block_n)
@@ -69,7 +70,7 @@ def _weight(values: Tensor, momentum_buffer: Tensor | None, gy: Tensor, x: Tenso
     if values.numel() == 0:
         return
     (blocks, co, ci), (n, rows, _) = values.shape, gy.shape
-    shape = Shape(kind_of(x.dtype), rows, -(-blocks * ci // rows), co, None, _scattered(x) or _scattered(gy))
+    shape = Shape(kind_of(x.dtype), rows, -(-blocks * ci // rows), co, None, min(_load_bytes(x), _load_bytes(gy)))
 
     def run(config: Config, result: Tensor | None = None, rule: SGD | None = None) -> None:
         # see first_tile in weight.py
@@ -91,16 +92,15 @@ def _known(name: str, x: Tensor) -> dict[str, int]:
     return {f"{name}_UNIT": unit, f"{name}_ALIGN": gcd(_ALIGN, *(s for axis, s in enumerate(x.stride()) if axis != unit))}
 
 
-def _scattered(x: Tensor) -> bool:
-    """Whether x must be read number by number, in pieces too small for an asynchronous copy."""
+def _load_bytes(x: Tensor) -> int:
+    """How much of x one load may take."""
     known = _known("X", x)
-    run = gcd(known["X_ALIGN"], x.size(0)) if known["X_UNIT"] == 0 else gcd(known["X_ALIGN"], x.size(2)) if known["X_UNIT"] == 2 else 1
-    return run * x.element_size() < _ASYNCHRONOUS
+    run = 1 if known["X_UNIT"] == -1 else gcd(known["X_ALIGN"], x.size(known["X_UNIT"]))
+    return min(run * x.element_size(), _VECTOR_BYTES)
 
 
 def _launch(kernel: Any, grid: int, operands: tuple[Any, ...], x: Tensor, config: Config, **constants: Any) -> None:
     """On torch's current stream of the device of x."""
-    interpreted = not isinstance(kernel, triton.runtime.JITFunction)
     # an AMD GPU has 64 KB of shared memory, and its compiler copies through registers: two stages
     stages = 2 if torch.version.hip else config.num_stages
     with torch.cuda.device_of(x):
@@ -109,7 +109,7 @@ def _launch(kernel: Any, grid: int, operands: tuple[Any, ...], x: Tensor, config
             **constants,
             N_ALIGN=gcd(_ALIGN, x.size(0)),
             PRECISION="tf32" if kind_of(x.dtype) == "tf32" else "ieee",
-            WIDEN=interpreted and x.element_size() == 2,
+            WIDEN=interpreting() and x.element_size() == 2,
             BLOCK_M=config.block_m,
             BLOCK_N=config.block_n,
             BLOCK_K=config.block_k,

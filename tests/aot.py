@@ -1,6 +1,6 @@
 """What the compilers make of the Triton kernels, without a GPU: registers, spills, shared memory and the instructions that matter.
 
-    python -m tests.aot sm_90 bfloat16       # one JSON object a line, a kernel each
+    python -m tests.aot sm_90 all bfloat16   # one JSON object a line, a kernel each
 
 Launches are recorded as they would go to a GPU, on tensors without memory, and compiled for the chip instead. In a process of its
 own, because kernels made under TRITON_INTERPRET=1 cannot be compiled.
@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 from efcn_kernels.index import Index
 from efcn_kernels.ops.sgd import SGD
@@ -33,7 +32,6 @@ CHIPS = {"sm_80": (("cuda", 80, 32), 163 << 10), "sm_90": (("cuda", 90, 32), 227
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "tf32": torch.float32, "ieee": torch.float32, "float64": torch.float64}
 OPS = ("bsr_linear", "bsr_linear_backward_input", "bsr_linear_backward_weight", "bsr_linear_backward_weight_sgd")
 INSTRUCTIONS = ("HGMMA", "HMMA", "DMMA", "FFMA", "STL", "LDL", "v_mfma")
-_TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int32: "i32", torch.bool: "i1"}
 _LOADS = r"\b(LDG(?:STS)?\.E[\w.]*|(?:global|buffer)_load_\w+)"
 
 
@@ -99,20 +97,17 @@ def launches(op: str, problem: Problem, dtype: torch.dtype) -> Iterator[tuple[An
 
 
 def compiled(launch: Launch, chip: str) -> dict[str, Any]:
-    """The counts of one kernel: what the chip would run for this launch."""
+    """The counts of one kernel: what the chip would run for this launch, with what Triton itself finds out about its arguments."""
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+    from triton.compiler import ASTSource, make_backend
+    from triton.runtime.jit import create_function_from_signature
 
-    names = launch.kernel.arg_names
-    given = dict(zip(names, launch.operands)) | {k: v for k, v in launch.keywords.items() if k in names}
-    options = {k: v for k, v in launch.keywords.items() if k not in names}
-    signature = {name: _type(given[name], name in launch.keywords) for name in names}
-    constants = {name: given[name] for name, kind in signature.items() if kind == "constexpr"}
-    # tensors of torch begin at multiples of 16 bytes
-    aligned: Any = {(names.index(name),): [["tt.divisibility", 16]] for name, kind in signature.items() if kind[0] == "*"}
-    source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=aligned)
-    kernel = triton.compile(source, target=GPUTarget(*CHIPS[chip][0]), options=options)
+    target, kernel = GPUTarget(*CHIPS[chip][0]), launch.kernel
+    backend = make_backend(target)
+    bound = create_function_from_signature(kernel.signature, kernel.params, backend)(*launch.operands, **launch.keywords)
+    options, *source = kernel._pack_args(backend, launch.keywords, *bound)
+    kernel = triton.compile(ASTSource(kernel, *source), target=target, options=options.__dict__)
     if "cubin" in kernel.asm:
         text, resources = _disassembled(kernel.asm["cubin"], Path(triton.__file__).parent / "backends" / "nvidia" / "bin")
         spilled = 0
@@ -132,16 +127,6 @@ def compiled(launch: Launch, chip: str) -> dict[str, Any]:
     }
 
 
-def _type(value: Any, constant: bool) -> str:
-    if constant or value is None:
-        return "constexpr"
-    if isinstance(value, Tensor):
-        return "*" + _TYPES[value.dtype]
-    if isinstance(value, float):
-        return "fp64"
-    return "i32" if value < 2**31 else "i64"
-
-
 def _disassembled(cubin: bytes, tools: Path) -> tuple[str, str]:
     """The instructions and the resources of an NVIDIA binary."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -152,14 +137,13 @@ def _disassembled(cubin: bytes, tools: Path) -> tuple[str, str]:
     return texts[0], texts[1]
 
 
-def main(chip: str, dtype: str, which: str = "all") -> None:
-    """Print the counts of every candidate of every problem; or of the "first" for whole vectors, which most layers take."""
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
+def main(chip: str, which: str, *dtypes: str) -> None:
+    """Print the counts of "all" candidates of every problem, or of the "first" for whole vectors, which most layers take."""
     with mock.patch.object(torch.version, "hip", "6.4" if chip == "gfx942" else None):
-        for problem in VECTORS if which == "first" else VECTORS + ODD:
-            for op in OPS:
-                for config, launch in islice(launches(op, problem, DTYPES[dtype]), 1 if which == "first" else None):
-                    print(json.dumps({"op": op, "problem": problem, "config": config} | compiled(launch, chip)), flush=True)
+        for dtype, problem, op in product(dtypes, VECTORS if which == "first" else VECTORS + ODD, OPS):
+            torch.backends.cuda.matmul.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
+            for config, launch in islice(launches(op, problem, DTYPES[dtype]), 1 if which == "first" else None):
+                print(json.dumps({"op": op, "dtype": dtype, "problem": problem, "config": config} | compiled(launch, chip)), flush=True)
 
 
 if __name__ == "__main__":

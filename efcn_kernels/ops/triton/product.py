@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from efcn_kernels.ops.triton.tiles import dot, strides, wide, window
+from efcn_kernels.ops.triton.tiles import blocks, channels, dot, strides, wide
 
 
 @triton.jit(do_not_specialize=["N", "y_n", "y_site", "y_c", "x_n", "x_site", "x_c"])
@@ -58,12 +58,15 @@ def product(
     x_rows = x + (n * x_n)[:, None]  # [BLOCK_M, 1]
     v_columns = values + (out if TRANSPOSED else out * IN)[None, :]  # [1, BLOCK_N]
     total = tl.full((BLOCK_M, BLOCK_N), 0, wide(values.dtype.element_ty))
+    site, number = blocks(source, block, first, 0, length, IN, BLOCK_K)
     for k0 in range(0, length, BLOCK_K):
-        site, number, channel, inside = window(source, block, first, k0, length, IN, BLOCK_K)
+        channel, inside = channels(k0, length, IN, BLOCK_K)
         x_columns = site * x_site + channel * x_c
         v_rows = number * (IN * OUT) + (channel * OUT if TRANSPOSED else channel)
         x_tile = tl.load(x_rows + x_columns[None, :], mask=is_image[:, None] & inside[None, :], other=0)  # [BLOCK_M, BLOCK_K]
         v_tile = tl.load(v_columns + v_rows[:, None], mask=is_out[None, :] & inside[:, None], other=0)  # [BLOCK_K, BLOCK_N]
+        # one step ahead: tiles whose addresses wait for another load are not fetched as early
+        site, number = blocks(source, block, first, k0 + BLOCK_K, length, IN, BLOCK_K)
         total = dot(x_tile, v_tile, total, PRECISION, WIDEN)
     if bias is not None:
         total += tl.load(bias + row.to(tl.int64) * OUT + out, mask=is_out, other=0).to(total.dtype)[None, :]

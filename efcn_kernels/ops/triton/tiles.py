@@ -31,27 +31,38 @@ def strides(images, sites, channels, UNIT: tl.constexpr, ALIGN: tl.constexpr):
 
 
 @triton.jit
-def window(source, block, first, k0, length, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
-    """(site, block, channel, inside) of the entries k0 ... k0 + BLOCK of a row whose window, blocks x channels, is of that length.
+def channels(k0, length, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+    """(channel, inside) of the entries k0 ... k0 + BLOCK of a row whose window, blocks x channels, is of that length.
 
     The whole window is one axis, so that 3 channels x 16 taps fill a tile. Where BLOCK divides the channels, a tile lies in one
-    block: site and block are numbers, nothing is divided, masked or gathered.
+    block: nothing is divided, masked or gathered.
+    """
+    if CHANNELS % BLOCK == 0:
+        channel = tl.multiple_of(k0 % CHANNELS, BLOCK) + tl.arange(0, BLOCK)
+        inside = tl.full((BLOCK,), True, tl.int1)
+    else:
+        k = k0 + tl.arange(0, BLOCK)
+        channel = tl.multiple_of(tl.max_contiguous(k % CHANNELS, run(CHANNELS, BLOCK)), run(CHANNELS, BLOCK))
+        inside = k < length
+    return channel, inside
+
+
+@triton.jit
+def blocks(source, block, first, k0, length, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+    """(site, number) of the blocks of the same entries, one each where BLOCK divides the channels.
+
     source: the site of each block; block: the number of each, or None: its own; first: where the row begins in both.
     """
     if CHANNELS % BLOCK == 0:
-        entry = first + k0 // CHANNELS
-        channel = tl.multiple_of(k0 % CHANNELS, BLOCK) + tl.arange(0, BLOCK)
-        inside = tl.full((BLOCK,), True, tl.int1)
-        site = tl.load(source + entry)
-        number = entry if block is None else tl.load(block + entry)
+        entry, inside = first + k0 // CHANNELS, k0 < length
+        site = tl.load(source + entry, mask=inside, other=0)
+        number = entry if block is None else tl.load(block + entry, mask=inside, other=0)
     else:
         k = k0 + tl.arange(0, BLOCK)
-        entry = first + k // CHANNELS
-        channel = tl.multiple_of(tl.max_contiguous(k % CHANNELS, run(CHANNELS, BLOCK)), run(CHANNELS, BLOCK))
-        inside = k < length
+        entry, inside = first + k // CHANNELS, k < length
         site = tl.max_constancy(tl.load(source + entry, mask=inside, other=0), run(CHANNELS, BLOCK))
         number = tl.max_constancy(entry if block is None else tl.load(block + entry, mask=inside, other=0), run(CHANNELS, BLOCK))
-    return site.to(tl.int64), number.to(tl.int64), channel, inside
+    return site.to(tl.int64), number.to(tl.int64)
 
 
 @triton.jit

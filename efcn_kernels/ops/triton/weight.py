@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from efcn_kernels.ops.triton.tiles import dot, strides, wide, window
+from efcn_kernels.ops.triton.tiles import blocks, channels, dot, strides, wide
 
 
 @triton.jit
@@ -98,7 +98,8 @@ def weight(
     j0 = (tile - first_tile(begin, row, CI, BLOCK_M)) * BLOCK_M
     if j0 >= length:
         return
-    site, block, channel, inside = window(source, None, first, j0, length, CI, BLOCK_M)
+    site, block = blocks(source, None, first, j0, length, CI, BLOCK_M)
+    channel, inside = channels(j0, length, CI, BLOCK_M)
     x_rows = x + (site * x_site + channel * x_c)[:, None]  # [BLOCK_M, 1]
     gy_columns = gy + row * gy_site + (out * gy_c)[None, :]  # [1, BLOCK_N]
     total = tl.full((BLOCK_M, BLOCK_N), 0, wide(values.dtype.element_ty))

@@ -101,7 +101,7 @@ def info() -> None:
 
 @app.command()
 def verify(
-    backend: Annotated[str, typer.Option(help="auto, cpu or reference.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, cpu, triton or reference.")] = "auto",
     isa: Annotated[str, typer.Option(help="One instruction set such as base, avx2, avx512 or amx, or all that this machine runs.")] = "all",
     geometry: Annotated[list[str] | None, typer.Option(help="Only the geometry of this name; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random weights and images.")] = 0,

@@ -137,7 +137,7 @@ def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyP
         (["nope"], ["'nope'"]),
         (["verify", "--frob"], ["--frob"]),
         (["verify", "--isa", "sse9"], ["sse9"]),
-        (["verify", "--backend", "gpu"], ["auto, cpu, reference", "'gpu'"]),
+        (["verify", "--backend", "gpu"], ["auto, cpu, triton, reference", "'gpu'"]),
         (["verify", "--geometry", "x"], ["'x'", "32->32 k3"]),
         (["bench", "nope"], ["'nope'", "alexnet"]),
         (["bench", "--dtype", "int8"], ["float32", "'int8'"]),

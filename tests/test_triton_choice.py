@@ -15,6 +15,7 @@ from efcn_kernels.ops import triton as backend
 from efcn_kernels.ops.dispatch import Problem
 from efcn_kernels.ops.triton import configs
 from efcn_kernels.ops.triton.configs import TILES, Config, Shape, candidates, kind_of, pick
+from efcn_kernels.verify.run import plan
 
 CUDA, FLOAT = torch.device("cuda", 0), torch.float32
 
@@ -77,6 +78,13 @@ def test_named_it_refuses_and_chosen_automatically_it_is_passed_over(monkeypatch
     with caplog.at_level(logging.INFO, "efcn_kernels"):
         assert torch.equal(bsr_linear(x, values, layout), torch.full((1, 1, 3), 2.0))
     assert "backend triton does not take torch.float32 on cpu: " in caplog.text
+
+
+def test_verify_takes_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "interpreting", lambda: True)
+    assert plan("triton", "all")[:2] == ("triton", ["triton"])
+    with pytest.raises(ValueError, match="isa 'avx2' needs the cpu backend"):
+        plan("triton", "avx2")
 
 
 def test_torch_decides_how_float32_is_multiplied() -> None:

@@ -83,6 +83,11 @@ def plan(backend: str, isa: str, names: Sequence[str] = ()) -> tuple[str, list[s
         if isa != "all":
             raise ValueError(f"isa {isa!r} needs the cpu backend: {missing or 'the reference backend has no instruction sets'}")
         return "reference", ["reference"], chosen
+    if backend == "triton":
+        reason = dispatch.get(backend).missing() or (None if isa == "all" else f"isa {isa!r} needs the cpu backend")
+        if reason:
+            raise ValueError(f"backend 'triton' cannot compute: {reason}")
+        return backend, [backend], chosen
     there = cpu.isas()
     if isa != "all" and isa not in there:
         raise ValueError(f"isa must be one of {', '.join(('all', *there))} on this machine, got {isa!r}")
@@ -95,7 +100,7 @@ def verify(
     """Compare every pass with dense float64 arithmetic.
 
     Args:
-        backend: "auto", "cpu" or "reference". isa: one instruction set, or "all" that this machine runs.
+        backend: "auto" or the name of one. isa: one instruction set, or "all" that this machine runs.
         names: the geometries' names; none: all. seed: of the random weights and images.
         advance: called with a geometry's name before it is computed.
 
@@ -130,7 +135,7 @@ def _geometry(geometry: Geometry, isas: list[str], threads: int) -> Iterator[Fin
             batch = Batch.make(layer, weights, count, twice=count == TWICE)
             for isa in isas:
                 for order in ORDERS:
-                    with nullcontext() if isa == "reference" else cpu.forced_isa(isa), using_threads(threads if count == max(BATCHES) else 1):
+                    with cpu.forced_isa(isa) if isa in cpu.isas() else nullcontext(), using_threads(threads if count == max(BATCHES) else 1):
                         try:
                             for name, ratio in compare(layer, weights, image, batch, order):
                                 yield Finding(geometry.name, dtype, isa, order, count, name, ratio)

@@ -35,10 +35,10 @@ TILES: dict[str, tuple[Config, ...]] = {
     "ieee": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
     "float64": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
 }
-# where whole vectors cannot be loaded, addresses fill the registers: more threads share them, and tiles of single numbers are smaller
+# where whole vectors cannot be loaded, addresses fill the registers: more threads share them, and tiles are smaller, so that none spills
 _ASYNCHRONOUS_BYTES, _VECTOR_BYTES = 4, 16
-_SCATTERED = (64, 64, 32)
-# grad-weight holds a tile of weights beside its sums when it steps them: 256 columns spill 525 registers on sm_90
+_SCATTERED, _NARROW = (64, 64, 32), (128, 128, 64)
+# grad-weight holds a tile of weights beside its sums when it steps them: with 256 columns sm_90 spills 525 registers
 _WEIGHT_COLUMNS = 128
 
 
@@ -74,21 +74,21 @@ def candidates(shape: Shape) -> tuple[Config, ...]:
 
 
 def _cut(config: Config, shape: Shape) -> Config:
-    m, n, k, warps, stages = config
-    if shape.load < _ASYNCHRONOUS_BYTES:
-        m, n, k = (min(size, most) for size, most in zip(config, _SCATTERED))
+    most = config[:3] if shape.load == _VECTOR_BYTES else _NARROW if shape.load >= _ASYNCHRONOUS_BYTES else _SCATTERED
+    m, n, k = (min(size, limit) for size, limit in zip(config, most))
     m, n = min(m, _power(shape.m)), min(n, _power(shape.n))
-    if shape.channels is None:
-        n, k = min(n, _WEIGHT_COLUMNS), k if shape.load == _VECTOR_BYTES else min(k, 32)
-    else:
+    if shape.channels is not None:
         # a step that lies in one block needs no division
         own = shape.channels & -shape.channels
         k = min(k, own if own >= _SMALLEST else 32)
+    else:
+        n, k = min(n, _WEIGHT_COLUMNS), k if shape.load == _VECTOR_BYTES else max(k // 2, _SMALLEST)
+    warps = config.num_warps
     if shape.load == _VECTOR_BYTES and m * n < 128 * 128:
         warps = 4
     elif shape.load < _VECTOR_BYTES and m * n >= 64 * 64:
         warps = 8
-    return Config(m, n, k, warps, stages)
+    return Config(m, n, k, warps, config.num_stages)
 
 
 def _power(size: int) -> int:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +66,9 @@ class Launch(NamedTuple):
 
 def launches(op: str, problem: Problem, dtype: torch.dtype) -> Iterator[tuple[Any, Launch]]:
     """(configuration, launch) of each candidate that the op may choose."""
-    from efcn_kernels.ops.triton import configs, launch
+    from efcn_kernels.ops.triton import configs
 
+    launch: Any = import_module("efcn_kernels.ops.triton.launch")
     sites, blocks = 64, 1600
     with torch.device("meta"):
         x, gy = (ORDERS[problem.order](torch.empty(problem.n, sites, c, dtype=dtype)) for c in (problem.ci, problem.co))

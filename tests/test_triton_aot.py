@@ -46,7 +46,7 @@ def in_vectors(found: dict[str, Any], chip: str) -> bool:
         return bool(loads.get("global_load_dwordx4", 0) + loads.get("buffer_load_dwordx4", 0))
     # Hopper multiplies TF32 only as it lies along the sum, so what lies across is transposed on its way, number by number
     across = chip == "sm_90" and found["dtype"] == "tf32"
-    return across or (loads.get("LDGSTS.E.BYPASS.128", 0) > 0 and loads.get("LDGSTS.E", 0) <= 4 * stages)
+    return across or bool(loads.get("LDGSTS.E.BYPASS.128", 0) > 0 and loads.get("LDGSTS.E", 0) <= 4 * stages)
 
 
 def faults(found: dict[str, Any], chip: str) -> list[str]:

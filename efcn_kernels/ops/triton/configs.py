@@ -82,7 +82,9 @@ def _cut(config: Config, shape: Shape) -> Config:
         own = shape.channels & -shape.channels
         k = min(k, own if own >= _SMALLEST else 32)
     else:
-        n, k = min(n, _WEIGHT_COLUMNS), k if shape.load == _VECTOR_BYTES else max(k // 2, _SMALLEST)
+        n = min(n, _WEIGHT_COLUMNS)
+        if most is _NARROW:
+            k = max(k // 2, _SMALLEST)
     warps = config.num_warps
     if shape.load == _VECTOR_BYTES and m * n < 128 * 128:
         warps = 4

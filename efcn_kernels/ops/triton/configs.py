@@ -84,7 +84,8 @@ def _cut(config: Config, shape: Shape) -> Config:
     else:
         n = min(n, _WEIGHT_COLUMNS)
         if most is _NARROW:
-            k = max(k // 2, _SMALLEST)
+            # its inputs are gathered along m: rows of 128 spill 4 to 18 registers on sm_80
+            m, k = min(m, 64), max(k // 2, _SMALLEST)
     warps = config.num_warps
     if shape.load == _VECTOR_BYTES and m * n < 128 * 128:
         warps = 4

@@ -18,8 +18,10 @@ from .aot import CHIPS, DTYPES, ODD, OPS, VECTORS
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
+# NVIDIA's assembler spills a few registers of its own will, below the most that a thread may have, to fit another block on a multiprocessor
+REGISTERS, FEW = 255, 16
 # a step of SGD loads weights, momenta and a mask beside the sums: it may spill some registers, once a tile, after the loop
-SPILLS = {"bsr_linear_backward_weight_sgd": 160}
+STEP = 160
 
 
 def compiled(chip: str, which: str, *dtypes: str) -> list[dict[str, Any]]:
@@ -52,8 +54,9 @@ def in_vectors(found: dict[str, Any], chip: str) -> bool:
 def faults(found: dict[str, Any], chip: str) -> list[str]:
     """What is wrong with one kernel."""
     wanted = unit(chip, found["dtype"], found["config"][0])
+    allowed = STEP if found["op"] == "bsr_linear_backward_weight_sgd" else FEW if chip != "gfx942" and found["registers"] < REGISTERS else 0
     tests = {
-        f"{found['spills']} spills": found["spills"] <= SPILLS.get(found["op"], 0),
+        f"{found['spills']} spills": found["spills"] <= allowed,
         f"{found['shared']} bytes of shared memory": found["shared"] <= CHIPS[chip][1],
         f"multiplies by {found['matrix']}, not {wanted}": found["matrix"] == wanted,
         f"loads {found['loads']}": found["problem"] not in map(list, VECTORS) or in_vectors(found, chip),
@@ -80,7 +83,14 @@ def test_every_configuration(dtype: str, chip: str) -> None:
 
 def test_the_gates_can_fail() -> None:
     right: dict[str, Any] = {"op": "bsr_linear", "dtype": "bfloat16", "problem": list(VECTORS[0]), "config": [128, 64, 64, 4, 4]}
-    right |= {"shared": 49156, "spills": 0, "matrix": "HGMMA", "loads": {"LDG.E": 2, "LDGSTS.E": 3, "LDGSTS.E.BYPASS.128": 24}}
+    right |= {"registers": 255, "shared": 49156, "spills": 0, "matrix": "HGMMA", "loads": {"LDG.E": 2, "LDGSTS.E": 3, "LDGSTS.E.BYPASS.128": 24}}
     assert not faults(right, "sm_90")
-    for wrong in ({"spills": 1}, {"shared": 240_000}, {"matrix": "HMMA"}, {"loads": {"LDGSTS.E": 27}}, {"loads": {"LDG.E.U16": 24}}):
+    for wrong in (
+        {"spills": 1},
+        {"registers": 128, "spills": 17},
+        {"shared": 240_000},
+        {"matrix": "HMMA"},
+        {"loads": {"LDGSTS.E": 27}},
+        {"loads": {"LDG.E.U16": 24}},
+    ):
         assert len(faults(right | wrong, "sm_90")) == 1

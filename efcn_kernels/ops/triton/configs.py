@@ -33,7 +33,7 @@ TILES: dict[str, tuple[Config, ...]] = {
     "half": (Config(128, 256, 64, 8, 4), Config(128, 128, 64, 8, 4), Config(128, 64, 64, 4, 4), Config(64, 64, 64, 4, 4), Config(32, 32, 64, 4, 4)),
     "tf32": (Config(128, 256, 32, 8, 4), Config(128, 128, 32, 8, 4), Config(128, 64, 32, 4, 4), Config(64, 64, 32, 4, 4), Config(32, 32, 32, 4, 4)),
     "ieee": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
-    "float64": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
+    "float64": (Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
 }
 # where whole vectors cannot be loaded, addresses fill the registers: more threads share them, and tiles are smaller, so that none spills
 _ASYNCHRONOUS_BYTES, _VECTOR_BYTES = 4, 16

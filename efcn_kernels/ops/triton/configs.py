@@ -1,7 +1,7 @@
 """Which tiles a problem gets: a short list of candidates, and the first of them or, where torch may measure, the fastest.
 
-The sizes are unmeasured: no GPU was at hand. They are chosen by what the compiler makes of them for sm_80, sm_90 and gfx942 (no spills,
-tests/test_triton_aot.py) and by the number of programs.
+The sizes are unmeasured: no GPU was at hand. They are chosen by what the compiler makes of them for sm_80, sm_90 and gfx942 (spills,
+shared memory: tests/test_triton_aot.py) and by the number of programs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Config(NamedTuple):
     num_stages: int
 
 
-# by the way of multiplying, from the largest tile to the smallest; all unmeasured. Large ones for L2: 128 x 256 sums read 85 FLOP a byte, 128 x 64
-# half of that; num_stages: the pipeline of forward and grad-input needs one for the indices, so the number of tiles in flight is one less
+# by the way of multiplying, from the largest tile to the smallest; all unmeasured. Large ones spare L2: 128 x 256 sums in bfloat16 compute 85 FLOP
+# for each byte they read, 128 x 64 half of that
 TILES: dict[str, tuple[Config, ...]] = {
     "half": (Config(128, 256, 64, 8, 4), Config(128, 128, 64, 8, 4), Config(128, 64, 64, 4, 4), Config(64, 64, 64, 4, 4), Config(32, 32, 64, 4, 4)),
     "tf32": (Config(128, 256, 32, 8, 4), Config(128, 128, 32, 8, 4), Config(128, 64, 32, 4, 4), Config(64, 64, 32, 4, 4), Config(32, 32, 32, 4, 4)),
@@ -36,7 +36,7 @@ TILES: dict[str, tuple[Config, ...]] = {
     "float64": (Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
 }
 # where whole vectors cannot be loaded, addresses fill the registers: more threads share them, and tiles are smaller, so that none spills
-_ASYNCHRONOUS_BYTES, _VECTOR_BYTES = 4, 16
+VECTOR_BYTES, _ASYNCHRONOUS_BYTES = 16, 4
 _SCATTERED, _NARROW = (64, 64, 32), (128, 128, 64)
 # grad-weight holds a tile of weights beside its sums when it steps them: with 256 columns sm_90 spills 525 registers
 _WEIGHT_COLUMNS = 128
@@ -74,7 +74,7 @@ def candidates(shape: Shape) -> tuple[Config, ...]:
 
 
 def _cut(config: Config, shape: Shape) -> Config:
-    most = config[:3] if shape.load == _VECTOR_BYTES else _NARROW if shape.load >= _ASYNCHRONOUS_BYTES else _SCATTERED
+    most = config[:3] if shape.load == VECTOR_BYTES else _NARROW if shape.load >= _ASYNCHRONOUS_BYTES else _SCATTERED
     m, n, k = (min(size, limit) for size, limit in zip(config, most))
     m, n = min(m, _power(shape.m)), min(n, _power(shape.n))
     if shape.channels is not None:
@@ -87,9 +87,9 @@ def _cut(config: Config, shape: Shape) -> Config:
             # its inputs are gathered along m: rows of 128 spill 4 to 18 registers on sm_80
             m, k = min(m, 64), max(k // 2, _SMALLEST)
     warps = config.num_warps
-    if shape.load == _VECTOR_BYTES and m * n < 128 * 128:
+    if shape.load == VECTOR_BYTES and m * n < 128 * 128:
         warps = 4
-    elif shape.load < _VECTOR_BYTES and m * n >= 64 * 64:
+    elif shape.load < VECTOR_BYTES and m * n >= 64 * 64:
         warps = 8
     return Config(m, n, k, warps, config.num_stages)
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from efcn_kernels.index import Index
 from efcn_kernels.ops.sgd import SGD, sgd_step
 from efcn_kernels.ops.triton import interpreting
-from efcn_kernels.ops.triton.configs import Config, Shape, kind_of, pick
+from efcn_kernels.ops.triton.configs import VECTOR_BYTES, Config, Shape, kind_of, pick
 from efcn_kernels.ops.triton.product import product
 from efcn_kernels.ops.triton.weight import weight
 
 _NO_STEP = SGD(0.0, 0.0, 0.0, False)
-# a vector load takes so many bytes; divisors of strides above what it needs make no difference
-_VECTOR_BYTES, _ALIGN = 16, 16
+# larger divisors of strides make no difference: no load takes more elements
+_ALIGN = 16
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:
@@ -96,7 +96,7 @@ def _load_bytes(x: Tensor) -> int:
     """How much of x one load may take."""
     known = _known("X", x)
     run = 1 if known["X_UNIT"] == -1 else gcd(known["X_ALIGN"], x.size(known["X_UNIT"]))
-    return min(run * x.element_size(), _VECTOR_BYTES)
+    return min(run * x.element_size(), VECTOR_BYTES)
 
 
 def _launch(kernel: Any, grid: int, operands: tuple[Any, ...], x: Tensor, config: Config, **constants: Any) -> None:

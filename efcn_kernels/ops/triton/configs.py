@@ -32,7 +32,7 @@ class Config(NamedTuple):
 TILES: dict[str, tuple[Config, ...]] = {
     "half": (Config(128, 256, 64, 8, 4), Config(128, 128, 64, 8, 4), Config(128, 64, 64, 4, 4), Config(64, 64, 64, 4, 4), Config(32, 32, 64, 4, 4)),
     "tf32": (Config(128, 256, 32, 8, 4), Config(128, 128, 32, 8, 4), Config(128, 64, 32, 4, 4), Config(64, 64, 32, 4, 4), Config(32, 32, 32, 4, 4)),
-    "ieee": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
+    "ieee": (Config(64, 64, 16, 4, 3), Config(64, 32, 16, 4, 3), Config(32, 32, 16, 2, 3)),
     "float64": (Config(64, 32, 16, 4, 3), Config(32, 32, 16, 4, 3)),
 }
 # where whole vectors cannot be loaded, addresses fill the registers: more threads share them, and tiles are smaller, so that none spills
@@ -88,7 +88,7 @@ def _cut(config: Config, shape: Shape) -> Config:
             m, k = min(m, 64), max(k // 2, _SMALLEST)
     warps = config.num_warps
     if shape.load == VECTOR_BYTES and m * n < 128 * 128:
-        warps = 4
+        warps = min(warps, 4)
     elif shape.load < VECTOR_BYTES and m * n >= 64 * 64:
         warps = 8
     return Config(m, n, k, warps, config.num_stages)

@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 SOURCES = $(shell find csrc -type f) setup.py pyproject.toml
 CPP = $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: install demo test sanitize bench lint format clean
+.PHONY: install demo test aot sanitize bench lint format clean
 
 install: $(VENV)/.built
 
@@ -45,6 +45,10 @@ demo: $(VENV)/.built
 
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -n $(JOBS) tests
+
+# every Triton kernel for three GPUs, without one: spills, shared memory, matrix units, loads
+aot: $(VENV)/.built
+	$(BIN)/python -m pytest -n $(JOBS) -m aot tests/test_triton_aot.py
 
 # needs g++ with libasan and libubsan; builds into build/sanitize and leaves the installed libraries alone
 sanitize: $(VENV)/.built

@@ -11,6 +11,9 @@ from efcn_kernels.ops import cpu
 
 from .oracle import Engine
 
+# Triton looks once, when kernels are made; programs that the tests start inherit it
+os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
+
 # thorough: HYPOTHESIS_PROFILE=thorough pytest tests
 _base = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.register_profile("fast", _base, derandomize=True)

@@ -24,7 +24,7 @@ def bsr_linear(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | No
         values: (nnzb, Co, Ci), in the order of the layout's blocks.
         layout: the pattern.
         bias: (P, Co) or None.
-        backend: "cpu" or "reference"; None takes the first that does not refuse.
+        backend: "cpu", "triton" or "reference"; None takes the first that does not refuse.
 
     Returns y (N, P, Co). Differentiable twice and more. Under autocast it computes in autocast's dtype.
     Raises ValueError for shapes, dtypes or devices that do not fit, RuntimeError where a named backend refuses.
@@ -52,7 +52,7 @@ def build_info() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "backends": {name: reason or "available" for name, reason in reasons.items()}
-        | dict.fromkeys(("triton", "cuda"), "not part of this version: tensors on a GPU are computed by the reference backend"),
+        | {"cuda": "not part of this version: tensors on a GPU are computed by triton, else by the reference backend"},
         "isa": None if reasons["cpu"] else _isa_or_reason(),
         "isas": cpu.isas(),
         "planner": planner.why_not_compiled or "compiled",

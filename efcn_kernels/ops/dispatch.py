@@ -16,7 +16,7 @@ import torch
 log = logging.getLogger("efcn_kernels")
 
 # in the order of preference; the last takes everything
-NAMES = ("cpu", "reference")
+NAMES = ("cpu", "triton", "reference")
 
 
 class Problem(NamedTuple):

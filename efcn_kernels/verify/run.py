@@ -86,6 +86,11 @@ def plan(backend: str, isa: str, names: Sequence[str] = (), device: torch.device
         if isa != "all":
             raise ValueError(f"isa {isa!r} needs the cpu backend: {missing or 'the reference backend has no instruction sets'}")
         return "reference", ["reference"], chosen
+    if backend == "triton":
+        reason = dispatch.get(backend).missing() or (None if isa == "all" else f"isa {isa!r} needs the cpu backend")
+        if reason:
+            raise ValueError(f"backend 'triton' cannot compute: {reason}")
+        return backend, [backend], chosen
     there = cpu.isas()
     if isa != "all" and isa not in there:
         raise ValueError(f"isa must be one of {', '.join(('all', *there))} on this machine, got {isa!r}")

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from efcn_kernels import LocallyConnected2d, cnn_to_efcn
+from efcn_kernels.embedding import cnn_to_efcn
+from efcn_kernels.nn import LocallyConnected2d
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,14 @@ def run_epoch(
     optimizer: torch.optim.Optimizer,
     batch_size: int,
     progress: Progress | None = None,
+    so_far: SoFar | None = None,
+    team: Team = ALONE,
 ) -> EpochRecord:
-    """Train one epoch on `train` = (images, labels), evaluate on `test`, and return both as the record of epoch number `epoch`."""
-    start = time.perf_counter()
-    trained = train_epoch(model, *train, optimizer=optimizer, batch_size=batch_size, progress=progress)
-    seconds = time.perf_counter() - start
+    """Train one epoch on `train` = (images, labels), evaluate on `test`, and return both as the record of epoch number `epoch`.
+
+    so_far, team: as in `train_epoch`.
+    """
+    done = SoFar() if so_far is None else so_far
+    trained = train_epoch(model, *train, optimizer=optimizer, batch_size=batch_size, progress=progress, so_far=done, team=team)
     tested = evaluate(model, *test, batch_size)
-    return EpochRecord(epoch, trained.loss, trained.accuracy, tested.loss, tested.accuracy, seconds)
+    return EpochRecord(epoch, trained.loss, trained.accuracy, tested.loss, tested.accuracy, done.seconds)

@@ -17,7 +17,7 @@ def _point(*weights: float) -> nn.Linear:
 
 
 def _weights(network: nn.Module) -> list[float]:
-    return [float(w) for p in network.parameters() for w in p.flatten()]
+    return [float(w) for p in network.parameters() for w in p.detach().flatten()]
 
 
 def test_linear_and_curvilinear_by_hand() -> None:

@@ -109,13 +109,15 @@ class Measure(_Section):
     """What is measured besides loss and accuracy.
 
     every: epochs between masked accuracies, margins and the nearest CNN's accuracy (also at both ends). singular_values: how many of each
-    layer, at the end. paths: interpolations at the "middle" relax time, at "all" or "none"; path_images: on so many images.
+    layer, at the end. paths: interpolations at the "middle" relax time, at "all" or "none", on `path_images` images of each set, the string
+    after so many steps.
     """
 
     every: Annotated[int, Field(ge=1)] = 10
     singular_values: Annotated[int, Field(ge=0)] = 8
     paths: Literal["middle", "all", "none"] = "middle"
     path_images: Annotated[int, Field(ge=1)] = 2000
+    string_steps: Annotated[int, Field(ge=0)] = 30
 
 
 class Run(_Section):

@@ -21,7 +21,7 @@ from .storage import load_tensors, write_whole
 from .workspace import Workspace
 
 STEPS = tuple(i / 10 for i in range(11))
-STRING_POINTS, STRING_STEPS = 5, 30
+STRING_POINTS = 5
 _WAYS: dict[str, Callable[[nn.Module, nn.Module, float], nn.Module]] = {"linear": linear, "curvilinear": curvilinear, "outputs averaged": Averaged}
 
 
@@ -71,8 +71,8 @@ def _along(a: nn.Module, b: nn.Module, sets: dict[str, tuple[Tensor, Tensor]], s
         return functional.cross_entropy(network(images), labels)
 
     with torch.random.fork_rng():
-        rate = setting.config.relax.learning_rate
-        chain = string(a, b, loss, points=STRING_POINTS, learning_rate=rate, steps=STRING_STEPS)
+        rate, steps = setting.config.relax.learning_rate, setting.config.measure.string_steps
+        chain = string(a, b, loss, points=STRING_POINTS, learning_rate=rate, steps=steps)
     for i, network in enumerate(chain):
         yield {"way": "string", "t": i / (STRING_POINTS - 1), **_metrics(network, sets, setting)}
 

@@ -1,7 +1,4 @@
-"""The heat maps of a demonstration: the filter patch on one colour scale, what grew around it on its own."""
-
-from pathlib import Path
-from typing import Any
+"""Heat maps: the filter patch on one colour scale, what grew around it on its own."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,11 +8,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 
 
-def draw_heatmaps(results: dict[str, Any], folder: Path) -> Figure:
-    """The incoming weights of one output unit for each network. Above: its window alone; below: the whole image around it."""
-    with np.load(folder / results["heatmaps"]["file"]) as stored:
-        images: dict[str, Image] = {name: stored[name] for name in stored.files}
-    unit = results["heatmaps"]["unit"]
+def draw_heatmaps(images: dict[str, Image], unit: dict[str, int], relax_time: int) -> Figure:
+    """The incoming weights of one output unit for each network. Above: its window alone; below: the whole image around it.
+
+    images: (C, H, W) by the network's name. unit: the fields of `analysis.Unit`.
+    """
     # of several input channels the one with the strongest filter
     channel = int(np.argmax([np.abs(plane).sum() for plane in next(iter(images.values()))]))
     window = (slice(unit["top"], unit["bottom"]), slice(unit["left"], unit["right"]))
@@ -46,7 +43,7 @@ def draw_heatmaps(results: dict[str, Any], folder: Path) -> Figure:
     figure.suptitle(
         f"Incoming weights of one unit of the first layer (channel {unit['channel']}, row {unit['row']}, column {unit['column']}"
         + (f", input channel {channel}" if len(next(iter(images.values()))) > 1 else "")
-        + f"), relaxed at $t_w$ = {results['heatmaps']['relax_epoch']}; grey: not stored",
+        + f"), relaxed at $t_w$ = {relax_time}; grey: not stored",
         fontsize=10,
     )
     return figure

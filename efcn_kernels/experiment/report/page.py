@@ -1,0 +1,90 @@
+"""One self-contained page: text, tables and figures, nothing that would have to be loaded from elsewhere."""
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from efcn_kernels import __version__
+from efcn_kernels.experiment.heatmap_figure import draw_heatmaps
+from efcn_kernels.experiment.results import prepare_folder
+from efcn_kernels.experiment.study.storage import write_whole
+from efcn_kernels.experiment.tables import mebibytes
+
+from . import figures, numbers
+from .claims import judge
+from .gather import Study
+
+_FIGURES: dict[str, Callable[[Study], Figure | None]] = {
+    "final-accuracy": figures.final_accuracy,
+    "curves": figures.curves,
+    "deviations": figures.deviations,
+    "masked-accuracy": figures.masked_accuracy,
+    "distances": figures.distances,
+    "paths": figures.paths,
+    "cost": figures.cost,
+}
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write `out`/index.html (out: `folder`/report) with every figure as PNG and SVG and the numbers as CSV beside it; returns its path.
+
+    A study that is not finished gives a report of what is there. Raises ValueError where there is no study, OutputError, StorageError.
+    """
+    study = Study(folder)
+    target = prepare_folder(folder / "report" if out is None else out)
+    pictures = {name: picture for name, draw in _FIGURES.items() if (picture := _saved(draw(study), target, name)) is not None}
+    maps = {time: picture for time in figures.shown_times(study) if (picture := _heat_map(study, time, target)) is not None}
+    for name, content in (
+        ("epochs.csv", numbers.epochs_csv(study)),
+        ("finals.csv", numbers.finals_csv(study)),
+        ("paths.csv", numbers.paths_csv(study)),
+    ):
+        write_whole(target / name, content.encode())
+    environment = Environment(
+        loader=PackageLoader("efcn_kernels.experiment.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": "{:.2%}".format, "mebibytes": mebibytes, "short": "{:.3g}".format, "error": "{:.1e}".format}
+    page = environment.get_template("page.html.j2").render(
+        study=study,
+        config=study.config,
+        claims=judge(study),
+        pictures=pictures,
+        maps=maps,
+        exactness=numbers.exactness_rows(study),
+        ranks=numbers.rank_rows(study),
+        missing=[run for run in study.runs if not run.finished],
+        error=figures.accuracy_error(study),
+        version=__version__,
+    )
+    path = target / "index.html"
+    write_whole(path, page.encode())
+    return path
+
+
+def _heat_map(study: Study, time: int, target: Path) -> Markup | None:
+    found = study.heat_maps(time)
+    return None if found is None else _saved(draw_heatmaps(*found, time), target, f"heat-maps-{time:03d}", vector=False)
+
+
+def _saved(figure: Figure | None, target: Path, name: str, vector: bool = True) -> Markup | None:
+    """Write NAME.png and NAME.svg; returns the address that holds the picture itself. vector: that of the SVG."""
+    if figure is None:
+        return None
+    FigureCanvasAgg(figure)
+    content = {}
+    # the same ids and no date: the same study gives the same bytes
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        for kind, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+            file = io.BytesIO()
+            figure.savefig(file, format=kind, **options)
+            content[kind] = file.getvalue()
+            write_whole(target / f"{name}.{kind}", content[kind])
+    kind, mime = ("svg", "svg+xml") if vector else ("png", "png")
+    return Markup(f"data:image/{mime};base64,{base64.b64encode(content[kind]).decode()}")

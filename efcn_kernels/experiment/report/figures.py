@@ -39,11 +39,13 @@ def final_accuracy(study: Study) -> Figure | None:
                 ax.axhspan(100 * min(values), 100 * max(values), color=look["color"], alpha=0.15, linewidth=0)
     before = {time: list(study.cnn_at(time).values()) for time in study.times}
     drawn |= _across(ax, before, label="CNN at $t_w$", color="0.55", linestyle=":", linewidth=1, marker=".")
+    if not drawn:
+        return None
     _relax_axis(ax, study)
     ax.set_ylabel("final test accuracy / %")
     _clean(ax)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return figure if drawn else None
+    return figure
 
 
 def curves(study: Study) -> Figure | None:
@@ -61,6 +63,9 @@ def curves(study: Study) -> Figure | None:
             for arm in study.relaxed:
                 look = {k: v for k, v in style_of(arm).items() if k != "marker"}
                 _over_epochs(ax, study, arm, time, key, scale, last, label="control CNN" if arm == "CNN" else arm, **look)
+            if time == 0:
+                look = {k: v for k, v in style_of("FCN").items() if k != "marker"}
+                _over_epochs(ax, study, "FCN", None, key, scale, last, label="FCN", **look)
             ax.axvline(time, color="0.8", linewidth=1, zorder=0)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             _clean(ax)
@@ -70,8 +75,10 @@ def curves(study: Study) -> Figure | None:
         axes[-1][column].set_xlabel("epoch since initialisation")
         # the first steep epochs may leave the picture, so that the networks can be told apart
         axes[-1][column].set_xlim(max(0, time - 0.15 * study.config.relax.epochs), time + study.config.relax.epochs)
+    if not drawn:
+        return None
     _legend(figure, axes[0][0])
-    return figure if drawn else None
+    return figure
 
 
 def deviations(study: Study) -> Figure | None:
@@ -90,9 +97,9 @@ def deviations(study: Study) -> Figure | None:
                 _deviation(ax, study, arm, time, key, color=colours(norm(time)))
             for run in study.of("FCN")[:1]:
                 level = last_measured(run, key, "whole")
-                if level is not None:
-                    ax.axhline(level, color=style_of("FCN")["color"], linestyle="--", linewidth=1)
-                    ax.annotate("FCN", (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+                if level is not None and column == 0:
+                    # its line would press all others to the bottom
+                    ax.annotate(f"FCN: {level:.3f}", (0.03, 0.95), xycoords="axes fraction", va="top", fontsize=9, color=style_of("FCN")["color"])
             _clean(ax)
             if column == 0:
                 ax.set_ylabel(label)

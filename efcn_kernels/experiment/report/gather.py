@@ -64,6 +64,11 @@ class Study:
         return self.config.times
 
     @property
+    def middle(self) -> int:
+        """The relax time that stands for all where there is room for one."""
+        return self.times[len(self.times) // 2]
+
+    @property
     def relaxed(self) -> list[str]:
         """Names of all that starts from snapshots: followers, then controls."""
         return [*self.config.relax.followers, *(arm for arm in self.config.relax.controls if arm != "FCN")]
@@ -97,18 +102,17 @@ class Study:
                 found.setdefault(task.start, result["ways"])
         return found
 
-    def heat_maps(self, time: int) -> tuple[dict[str, NDArray[np.float32]], dict[str, int]] | None:
-        """(images (C, H, W) by arm, the unit) at a relax time, of the first seed that has them."""
+    def heat_maps(self, time: int) -> list[tuple[dict[str, NDArray[np.float32]], dict[str, int]]]:
+        """(images (C, H, W) by arm, the unit) for each unit at a relax time, of the first seed that has them."""
+        # what an FCN looks like would hide on its scale what the others grew
+        arms = [arm for arm in self.relaxed if arm != "FCN-norms"]
         for seed in self.config.run.seeds:
-            runs = [run for arm in self.relaxed for run in self.of(arm, time) if run.task.seed == seed and run.finished]
-            if runs:
-                images = {}
-                for run in runs:
-                    with np.load(self.workspace.folder(run.task) / "heatmaps.npz") as stored:
-                        images[run.task.arm] = stored["weights"]
-                assert runs[0].result is not None
-                return images, runs[0].result["measured"]["unit"]
-        return None
+            runs = [run for arm in arms for run in self.of(arm, time) if run.task.seed == seed and run.finished]
+            if runs and runs[0].result is not None:
+                stacks = {run.task.arm: np.load(self.workspace.folder(run.task) / "heatmaps.npz")["weights"] for run in runs}
+                units = runs[0].result["measured"]["units"]
+                return [({arm: stack[i] for arm, stack in stacks.items()}, unit) for i, unit in enumerate(units)]
+        return []
 
 
 def last_measured(run: Found, *keys: str) -> Any:

@@ -64,8 +64,7 @@ def exactness_rows(study: Study) -> list[dict[str, Any]]:
 
 def rank_rows(study: Study) -> list[dict[str, Any]]:
     """Spectra at the ends from the middle relax time, first seed: one row for each network and layer."""
-    middle = study.times[len(study.times) // 2]
-    runs = [run for arm in study.relaxed for run in study.of(arm, middle)[:1]] + study.of("FCN")[:1]
+    runs = [run for arm in study.relaxed for run in study.of(arm, study.middle)[:1]] + study.of("FCN")[:1]
     return [
         {"arm": "control CNN" if run.task.arm == "CNN" else run.task.arm, "layer": layer, **values}
         for run in runs

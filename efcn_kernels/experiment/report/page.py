@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,7 +15,6 @@ from efcn_kernels import __version__
 from efcn_kernels.experiment.heatmap_figure import draw_heatmaps
 from efcn_kernels.experiment.results import prepare_folder
 from efcn_kernels.experiment.study.storage import write_whole
-from efcn_kernels.experiment.tables import mebibytes
 
 from . import figures, numbers
 from .claims import judge
@@ -40,7 +39,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     study = Study(folder)
     target = prepare_folder(folder / "report" if out is None else out)
     pictures = {name: picture for name, draw in _FIGURES.items() if (picture := _saved(draw(study), target, name)) is not None}
-    maps = {time: picture for time in figures.shown_times(study) if (picture := _heat_map(study, time, target)) is not None}
+    maps = _heat_maps(study, target)
     for name, content in (
         ("epochs.csv", numbers.epochs_csv(study)),
         ("finals.csv", numbers.finals_csv(study)),
@@ -50,7 +49,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     environment = Environment(
         loader=PackageLoader("efcn_kernels.experiment.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": "{:.2%}".format, "mebibytes": mebibytes, "short": "{:.3g}".format, "error": "{:.1e}".format}
+    environment.filters |= {"formulas": _relax_times, "short": "{:.3g}".format, "error": "{:.1e}".format}
     page = environment.get_template("page.html.j2").render(
         study=study,
         config=study.config,
@@ -68,9 +67,21 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     return path
 
 
-def _heat_map(study: Study, time: int, target: Path) -> Markup | None:
-    found = study.heat_maps(time)
-    return None if found is None else _saved(draw_heatmaps(*found, time), target, f"heat-maps-{time:03d}", vector=False)
+def _heat_maps(study: Study, target: Path) -> list[tuple[int, Markup]]:
+    """(relax time, picture): the first unit at several relax times, the others at the middle one."""
+    found = []
+    for time in figures.shown_times(study):
+        units = study.heat_maps(time)
+        for number, unit in enumerate(units if time == study.middle else units[:1]):
+            picture = _saved(draw_heatmaps(*unit, time), target, f"heat-maps-{time:03d}-{number}", vector=False)
+            assert picture is not None
+            found.append((time, picture))
+    return found
+
+
+def _relax_times(text: str) -> Markup:
+    """Set t_w as it is set in formulas, and minus signs."""
+    return Markup(escape(text).replace("t_w", Markup("<i>t</i><sub>w</sub>")).replace(" -", " \u2212"))
 
 
 def _saved(figure: Figure | None, target: Path, name: str, vector: bool = True) -> Markup | None:

@@ -15,6 +15,8 @@ from efcn_kernels.embedding import cnn_to_efcn, efcn_to_cnn
 from .setting import Setting
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+# heat maps are kept of so many
+UNITS = 3
 
 
 class Measuring:
@@ -61,7 +63,7 @@ class Measuring:
         return {"exactness": analysis.exactness(network, self.snapshot, *setting.test, setting.batch_size)}
 
     def at_the_end(self, network: nn.Module) -> tuple[dict[str, Any], NDArray[np.float32]]:
-        """(spectra and sizes, the heat map (C, H, W) of a central unit of the first layer)."""
+        """(spectra and sizes, heat maps (UNITS, C, H, W) of central units of the first layer)."""
         setting = self.setting
         mapped = self._embedded(network)
         cnn = efcn_to_cnn(mapped)
@@ -74,9 +76,9 @@ class Measuring:
                 "stable_rank": analysis.stable_rank(layer, float(values[0])),
                 "participation_rank": analysis.participation_rank(layer),
             }
-        unit = analysis.central_unit(self.snapshot or cnn, setting.example)
-        found["unit"] = asdict(unit)
-        return found, analysis.incoming_weights(mapped, setting.example, unit)
+        units = [analysis.central_unit(self.snapshot or cnn, setting.example, rank) for rank in range(UNITS)]
+        found["units"] = [asdict(unit) for unit in units]
+        return found, np.stack([analysis.incoming_weights(mapped, setting.example, unit) for unit in units])
 
     def _embedded(self, network: nn.Module) -> nn.Module:
         return cnn_to_efcn(network, self.setting.example) if self.arm == "CNN" else network

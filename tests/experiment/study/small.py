@@ -40,6 +40,14 @@ def config(**sections: dict[str, Any]) -> Config:
     return Config.model_validate({name: BASE[name] | sections.get(name, {}) for name in BASE})
 
 
+EVERYTHING = config(
+    cnn={"epochs": 2},
+    relax={"followers": ("eLCN", "halo-1", "eFCN"), "controls": ("CNN", "FCN", "FCN-norms"), "epochs": 1, "momentum": 0.0, "off_local_start": 0.0},
+    measure={"singular_values": 2, "paths": "middle", "path_images": 40, "string_steps": 1},
+    run={"checkpoint_seconds": 60.0, "processes": 2},
+)
+
+
 def dropping(channels: int, size: int | tuple[int, int], classes: int) -> nn.Sequential:
     """The small CNN with dropout, so that random numbers matter in every step."""
     network = small_cnn(channels, size, classes)

@@ -1,6 +1,5 @@
 """Whole studies: processes, Ray, torchrun, and what is said when something is wrong."""
 
-import io
 import json
 import os
 import signal
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from efcn_kernels.experiment.data import MissingDataError
 from efcn_kernels.experiment.results import OutputError
@@ -25,20 +23,7 @@ from efcn_kernels.experiment.study.run import StudyError, run_study
 from efcn_kernels.experiment.study.worker import BusyError, locked
 from efcn_kernels.experiment.study.workspace import FolderError, Workspace
 
-from .small import bits, config
-
-EVERYTHING = config(
-    cnn={"epochs": 2},
-    relax={"followers": ("eLCN", "halo-1", "eFCN"), "controls": ("CNN", "FCN", "FCN-norms"), "epochs": 1, "momentum": 0.0, "off_local_start": 0.0},
-    measure={"singular_values": 2, "paths": "middle", "path_images": 60, "string_steps": 2},
-    run={"checkpoint_seconds": 60.0, "processes": 2},
-)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Every kind of task, two at a time."""
-    return run_study(EVERYTHING, tmp_path_factory.mktemp("study"), Console(file=io.StringIO()))
+from .small import EVERYTHING, bits, config
 
 
 def _rows(workspace: Workspace, name: str) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path / "none.toml")
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: str(path.stem))
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "studies").glob("*.toml")), ids=lambda path: str(path.stem))
 def test_the_examples_are_right(path: Path) -> None:
     names = [task.name for task in plan.tasks(load(path))]
     assert len(names) == len(set(names)) > 3

@@ -81,4 +81,4 @@ format: $(VENV)/.dev
 	$(BIN)/clang-format -i $(CPP)
 
 clean:
-	rm -rf build dist *.egg-info efcn_kernels/*.so $(VENV)/.built $(VENV)/.dev demo-output bench-output runs
+	rm -rf build dist *.egg-info efcn_kernels/*.so $(VENV)/.built $(VENV)/.dev demo-output bench-output

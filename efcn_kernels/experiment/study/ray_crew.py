@@ -1,5 +1,7 @@
 """The tasks of a study over a Ray cluster whose machines share the study's folder (the extra `ray`)."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +33,7 @@ class RayCrew:
         threads = threads_of(config)
         options = {"num_cpus": threads, "num_gpus": 1 if config.run.device == "cuda" else 0, "max_retries": 0}
         self._run = ray.remote(_run).options(**options)
-        self._given = ray.put((workspace.root.resolve(), config, threads))
+        self._given = ray.put((workspace.root.resolve(), _from_anywhere(config), threads))
         self._room = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
         self._working: dict[Any, Task] = {}
 
@@ -62,6 +64,14 @@ class RayCrew:
         except (self._ray.exceptions.RayError, self._ray.exceptions.TaskCancelledError) as died:
             return WorkerDied(f"its worker was lost ({type(died).__name__}); what it had saved is kept")
         return error
+
+
+def _from_anywhere(config: Config) -> Config:
+    """The configuration with its data folder as an absolute path: workers have another current folder, and not our environment."""
+    folder = config.data.folder or os.environ.get("EFCN_DATA")
+    if not folder:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"folder": str(Path(folder).expanduser().resolve())})})
 
 
 def _run(given: Any, task: Task) -> BaseException | None:

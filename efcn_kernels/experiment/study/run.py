@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from efcn_kernels.experiment.data import load
+from efcn_kernels.experiment.results import prepare_folder
 from efcn_kernels.experiment.team import Team, assembled
 
 from . import plan
@@ -40,10 +41,11 @@ def run_study(config: Config, folder: Path, console: Console | None = None, ray:
     workspace = Workspace(folder, config)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         with assembled(device_of(config)) as team:
-            _together(workspace, config, team)
+            _together(workspace, config, team, console)
         return workspace
-    workspace.open()
+    prepare_folder(folder)
     with locked(folder / ".lock"):
+        workspace.open()
         device_of(config)
         load(config.data.name, config.data.folder, console=console)
         load_data(config)
@@ -90,7 +92,7 @@ def _dispatch(workspace: Workspace, crew: Crew, stop: Stop, display: Display) ->
         raise StudyError("; ".join(f"{name}: {error}" for name, error in wrong.items()) + f"{after}. The same command goes on from what is kept")
 
 
-def _together(workspace: Workspace, config: Config, team: Team) -> None:
+def _together(workspace: Workspace, config: Config, team: Team, console: Console | None) -> None:
     """One task after the other, each by the whole team."""
     torch.set_num_threads(config.run.threads or torch.get_num_threads())
     if team.leads:
@@ -102,5 +104,7 @@ def _together(workspace: Workspace, config: Config, team: Team) -> None:
         for task in plan.tasks(config):
             done = team.total(float(team.leads and workspace.done(task)))[0] > 0
             if not done:
+                if console is not None and team.leads:
+                    console.print(f"{task.name}, by {team.size} processes")
                 run_task(task, workspace, setting, stop, team)
             team.wait()

@@ -27,7 +27,7 @@ class Workspace:
         self.root, self.config = root, config
 
     def open(self) -> None:
-        """Create the folder, note the configuration and the machine. Raises OutputError, FolderError, StorageError."""
+        """Note the configuration and the machine. Raises FolderError, StorageError, OutputError for a folder that cannot be written."""
         prepare_folder(self.root)
         for task in plan.tasks(self.config):
             self._check(task)

@@ -115,20 +115,21 @@ def _threshold(study: Study) -> tuple[Verdict, str]:
 
 
 def _size(study: Study) -> tuple[Verdict, str]:
-    parts = []
-    epoch = [run.seconds for run in study.of("CNN") if run.seconds]
+    cnn = [run.seconds for run in study.of("CNN") if run.seconds]
+    parts, slower = [], []
     for arm in study.config.relax.followers:
-        runs = [run for time in study.times for run in study.of(arm, time) if run.finished and run.result is not None]
-        if runs and runs[0].result is not None:
+        runs = [run for time in study.times for run in study.of(arm, time) if run.finished and run.seconds]
+        if runs and cnn and runs[0].result is not None:
             sizes = runs[0].result["measured"]["sizes"]
-            times = [run.seconds for run in runs if run.seconds]
-            slower = f" and an epoch takes {mean(times) / mean(epoch):.1f} times the CNN's" if times and epoch else ""
-            parts.append(
-                f"the {arm} stores {sizes['weights']:,} weights, {sizes['dense_weights'] / sizes['weights']:.1f} times fewer than dense{slower}"
-            )
+            slower.append(mean([run.seconds for run in runs if run.seconds]) / mean(cnn))
+            fewer = sizes["dense_weights"] / sizes["weights"]
+            holds = f"the {arm} stores {sizes['weights']:,} weights, dense matrices {fewer:.1f} times as many"
+            parts.append(f"{holds}, and an epoch takes {slower[-1]:.1f} times the CNN's")
     if not parts:
         return _nothing("no follower has finished")
-    return "supported", f"As dense matrices, yes. Here {'; '.join(parts)}."
+    low, high = 2, 10
+    verdict: Verdict = "not supported" if max(slower) < low else "supported" if min(slower) > high else "mixed"
+    return verdict, f"Here {'; '.join(parts)}. Below {low} times the CNN's epoch the size limits nothing, above {high} it does."
 
 
 def relative_distance(run: Found) -> float:

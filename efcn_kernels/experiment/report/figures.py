@@ -52,7 +52,7 @@ def curves(study: Study) -> Figure | None:
     """Loss and accuracy over the epochs, for some of the relax times."""
     times = _some(study.times)
     keys = (("train_loss", "training loss / nats", 1), ("test_loss", "test loss / nats", 1), ("test_accuracy", "test accuracy / %", 100))
-    figure = Figure(figsize=(3.1 * len(times) + 1, 8), layout="constrained")
+    figure = Figure(figsize=(_width(len(times)), 8), layout="constrained")
     axes = figure.subplots(len(keys), len(times), squeeze=False, sharey="row", sharex="col")
     drawn = False
     for column, time in enumerate(times):
@@ -86,12 +86,16 @@ def deviations(study: Study) -> Figure | None:
     arms = list(study.config.relax.followers)
     if not any(run.rows for arm in arms for time in study.times for run in study.of(arm, time)):
         return None
-    figure = Figure(figsize=(3.1 * len(arms) + 2, 6), layout="constrained")
-    axes = figure.subplots(2, len(arms), squeeze=False, sharex=True, sharey="row")
+    quantities = {"delta": "locality deviation $\\Delta$", "sharing": "sharing deviation"}
+    if arms == ["eLCN"]:
+        # it has no off-local weights
+        del quantities["delta"]
+    figure = Figure(figsize=(_width(len(arms)) + 1, 0.8 + 2.6 * len(quantities)), layout="constrained")
+    axes = figure.subplots(len(quantities), len(arms), squeeze=False, sharex=True, sharey="row")
     norm = SymLogNorm(1, vmin=0, vmax=max(study.times[-1], 1))
     colours = colormaps["cividis"]
     for column, arm in enumerate(arms):
-        for row, (key, label) in enumerate((("delta", "locality deviation $\\Delta$"), ("sharing", "sharing deviation"))):
+        for row, (key, label) in enumerate(quantities.items()):
             ax = axes[row][column]
             for time in study.times:
                 _deviation(ax, study, arm, time, key, color=colours(norm(time)))
@@ -104,7 +108,7 @@ def deviations(study: Study) -> Figure | None:
             if column == 0:
                 ax.set_ylabel(label)
         axes[0][column].set_title(arm, fontsize=10)
-        axes[1][column].set_xlabel("epochs after $t_w$")
+        axes[-1][column].set_xlabel("epochs after $t_w$")
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="relax time $t_w$ / epochs", shrink=0.7)
     bar.set_ticks(list(_some(study.times, 7)), labels=[str(time) for time in _some(study.times, 7)])
     return figure
@@ -115,7 +119,7 @@ def masked_accuracy(study: Study) -> Figure | None:
     arms = [arm for arm in study.config.relax.followers if any(run.finished for time in study.times for run in study.of(arm, time))]
     if not arms:
         return None
-    figure = Figure(figsize=(3.1 * len(arms) + 1.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(_width(len(arms)), 4.2), layout="constrained")
     axes = figure.subplots(1, len(arms), squeeze=False, sharey=True)[0]
     parts = (
         ((), "all weights", {"color": "#000000", "marker": "o", "linestyle": "-"}),
@@ -177,7 +181,7 @@ def paths(study: Study) -> Figure | None:
         "string": {"color": "#D55E00", "linestyle": "-.", "marker": "o", "markersize": 4},
         "outputs averaged": {"color": "#E69F00", "linestyle": ":", "linewidth": 2.5},
     }
-    figure = Figure(figsize=(3.1 * len(arms) + 1, 5.6), layout="constrained")
+    figure = Figure(figsize=(_width(len(arms)), 5.6), layout="constrained")
     axes = figure.subplots(2, len(arms), squeeze=False, sharex=True, sharey="row")
     for column, arm in enumerate(arms):
         for ax, key, scale in ((axes[0][column], "train_loss", 1), (axes[1][column], "test_accuracy", 100)):
@@ -279,6 +283,11 @@ def _relax_axis(ax: Axes, study: Study) -> None:
 def _clean(ax: Axes) -> None:
     ax.grid(axis="y", color="0.9")
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _width(panels: int) -> float:
+    """Inches of a figure of so many panels side by side; a legend has room below one."""
+    return max(3.1 * panels + 1, 6.5)
 
 
 def _legend(figure: Figure, ax: Axes) -> None:

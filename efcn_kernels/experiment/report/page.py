@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -29,6 +30,14 @@ _FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "paths": figures.paths,
     "cost": figures.cost,
 }
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for the page: an address that holds the picture itself, and its width in pixels."""
+
+    source: Markup
+    width: int
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -67,7 +76,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     return path
 
 
-def _heat_maps(study: Study, target: Path) -> list[tuple[int, Markup]]:
+def _heat_maps(study: Study, target: Path) -> list[tuple[int, Picture]]:
     """(relax time, picture): the first unit at several relax times, the others at the middle one."""
     found = []
     for time in figures.shown_times(study):
@@ -84,8 +93,8 @@ def _relax_times(text: str) -> Markup:
     return Markup(escape(text).replace("t_w", Markup("<i>t</i><sub>w</sub>")).replace(" -", " \u2212"))
 
 
-def _saved(figure: Figure | None, target: Path, name: str, vector: bool = True) -> Markup | None:
-    """Write NAME.png and NAME.svg; returns the address that holds the picture itself. vector: that of the SVG."""
+def _saved(figure: Figure | None, target: Path, name: str, vector: bool = True) -> Picture | None:
+    """Write NAME.png and NAME.svg. vector: whether the page shows the SVG."""
     if figure is None:
         return None
     FigureCanvasAgg(figure)
@@ -98,4 +107,5 @@ def _saved(figure: Figure | None, target: Path, name: str, vector: bool = True) 
             content[kind] = file.getvalue()
             write_whole(target / f"{name}.{kind}", content[kind])
     kind, mime = ("svg", "svg+xml") if vector else ("png", "png")
-    return Markup(f"data:image/{mime};base64,{base64.b64encode(content[kind]).decode()}")
+    source = Markup(f"data:image/{mime};base64,{base64.b64encode(content[kind]).decode()}")
+    return Picture(source, round(96 * figure.get_figwidth()))

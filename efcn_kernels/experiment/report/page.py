@@ -58,7 +58,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     environment = Environment(
         loader=PackageLoader("efcn_kernels.experiment.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"formulas": _relax_times, "short": "{:.3g}".format, "error": "{:.1e}".format}
+    environment.filters |= {"formulas": _relax_times, "short": "{:.3g}".format, "count": "{:,.0f}".format, "error": "{:.1e}".format}
     page = environment.get_template("page.html.j2").render(
         study=study,
         config=study.config,

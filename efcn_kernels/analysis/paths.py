@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-# the loss of a network, to be differentiated; called once for each step and point of a string
-Loss = Callable[[nn.Module], Tensor]
+# (network, number of the step) -> the loss to be differentiated
+Loss = Callable[[nn.Module, int], Tensor]
 
 
 def linear(a: nn.Module, b: nn.Module, t: float) -> nn.Module:
@@ -39,21 +39,28 @@ def string(
 ) -> list[nn.Module]:
     """A string of `points` networks from `a` to `b`, ends included and fixed, relaxed under the loss and an elastic force.
 
-        x_i <- x_i - learning_rate * grad loss(x_i) + stiffness * (x_(i-1) - 2 x_i + x_(i+1))
+        x_i <- x_i - learning_rate * grad loss(x_i),    then    x_i <- x_i + stiffness * (x_(i-1) - 2 x_i + x_(i+1))
 
     It starts straight. All points move at once, so a stiffness of 0.5 or more lets neighbours swing against each other without end:
-    ValueError. Ends are `a` and `b` themselves. Source: d'Ascoli et al. 2019; Jonsson et al. 1998 (elastic bands).
+    ValueError. The forces take turns, for together they overshoot where a training's learning rate alone just does not (a trained eLCN's
+    string: loss 0.6 to 2.0 in ten steps). Ends are `a` and `b` themselves. Source: d'Ascoli et al. 2019; Jonsson et al. 1998.
     """
     if points < 3 or not 0 <= stiffness < 0.5 or steps < 0:
         raise ValueError(
             f"points={points}, stiffness={stiffness}, steps={steps}: expected 3 points or more, 0 <= stiffness < 0.5, and no negative steps"
         )
     chain = [a, *(linear(a, b, i / (points - 1)) for i in range(1, points - 1)), b]
-    for _ in range(steps):
-        forces = [_force(chain[i - 1 : i + 2], loss, stiffness, learning_rate) for i in range(1, points - 1)]
+    inner = range(1, points - 1)
+    for step in range(steps):
+        for i in inner:
+            weights: list[Tensor] = list(chain[i].parameters())
+            gradients = torch.autograd.grad(loss(chain[i], step), weights)
+            with torch.no_grad():
+                torch._foreach_add_(weights, gradients, alpha=-learning_rate)
         with torch.no_grad():
-            for network, force in zip(chain[1:-1], forces):
-                torch._foreach_add_(list(network.parameters()), force)
+            bends = [[stiffness * (p - 2 * x + q) for p, x, q in zip(*(n.parameters() for n in chain[i - 1 : i + 2]))] for i in inner]
+            for i, bend in zip(inner, bends):
+                torch._foreach_add_(list(chain[i].parameters()), bend)
     return chain
 
 
@@ -66,13 +73,6 @@ class Averaged(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.lerp(self.a(x), self.b(x), self.t)
-
-
-def _force(neighbours: Sequence[nn.Module], loss: Loss, stiffness: float, learning_rate: float) -> list[Tensor]:
-    before, here, after = (list(network.parameters()) for network in neighbours)
-    gradients = torch.autograd.grad(loss(neighbours[1]), here)
-    with torch.no_grad():
-        return [stiffness * (p - 2 * x + q) - learning_rate * g for p, x, q, g in zip(before, here, after, gradients)]
 
 
 def _pairs(a: nn.Module, b: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -37,10 +37,13 @@ def final_accuracy(study: Study) -> Figure | None:
             ax.axhline(100 * mean(values), label=label, zorder=1, **look)
             if len(values) > 1:
                 ax.axhspan(100 * min(values), 100 * max(values), color=look["color"], alpha=0.15, linewidth=0)
-    before = {time: list(study.cnn_at(time).values()) for time in study.times}
-    drawn |= _across(ax, before, label="CNN at $t_w$", color="0.55", linestyle=":", linewidth=1, marker=".")
     if not drawn:
         return None
+    # the first of these lie so low that the picture is not made to hold them
+    heights = ax.get_ylim()
+    before = {time: list(study.cnn_at(time).values()) for time in study.times}
+    _across(ax, before, label="CNN at $t_w$", color="0.55", linestyle=":", linewidth=1, marker=".")
+    ax.set_ylim(heights)
     _relax_axis(ax, study)
     ax.set_ylabel("final test accuracy / %")
     _clean(ax)

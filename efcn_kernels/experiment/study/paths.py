@@ -1,6 +1,5 @@
 """The ways between what became of a snapshot as a CNN and as each follower."""
 
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -64,10 +63,10 @@ def _along(a: nn.Module, b: nn.Module, sets: dict[str, tuple[Tensor, Tensor]], s
     for name, between in _WAYS.items():
         for t in STEPS:
             yield {"way": name, "t": t, **_metrics(between(a, b, t), sets, setting)}
-    batch = itertools.cycle(list(batches(*setting.train, setting.batch_size)))
+    held = list(batches(*setting.train, setting.batch_size))
 
-    def loss(network: nn.Module) -> Tensor:
-        images, labels = next(batch)
+    def loss(network: nn.Module, step: int) -> Tensor:
+        images, labels = held[step % len(held)]
         return functional.cross_entropy(network(images), labels)
 
     with torch.random.fork_rng():

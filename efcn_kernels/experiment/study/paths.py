@@ -21,6 +21,8 @@ from .workspace import Workspace
 
 STEPS = tuple(i / 10 for i in range(11))
 STRING_POINTS = 5
+# of the followers' learning rate: with all of it single batches move the loss by 0.1 to and fro, more than what is looked for
+STRING_RATE = 0.1
 _WAYS: dict[str, Callable[[nn.Module, nn.Module, float], nn.Module]] = {"linear": linear, "curvilinear": curvilinear, "outputs averaged": Averaged}
 
 
@@ -70,7 +72,7 @@ def _along(a: nn.Module, b: nn.Module, sets: dict[str, tuple[Tensor, Tensor]], s
         return functional.cross_entropy(network(images), labels)
 
     with torch.random.fork_rng():
-        rate, steps = setting.config.relax.learning_rate, setting.config.measure.string_steps
+        rate, steps = STRING_RATE * setting.config.relax.learning_rate, setting.config.measure.string_steps
         chain = string(a, b, loss, points=STRING_POINTS, learning_rate=rate, steps=steps)
     for i, network in enumerate(chain):
         yield {"way": "string", "t": i / (STRING_POINTS - 1), **_metrics(network, sets, setting)}

@@ -184,6 +184,14 @@ class ConvGeometry:
         return prod(self.input_size) * self.groups
 
     @property
+    def padded_features(self) -> int:
+        """Input features of the dense matrix over the zero-padded image, which holds dead weights; without zero padding those of the image."""
+        # a transposed convolution crops by its padding, the other modes fill it with pixels
+        dead = self.padding_mode == "zeros" and not self.transposed
+        pads = self.padding if dead else ((0, 0),) * len(self.input_size)
+        return self.in_channels * prod(size + before + after for size, (before, after) in zip(self.input_size, pads))
+
+    @property
     def num_taps(self) -> int:
         """Kernel taps of one channel pair."""
         return prod(self.kernel_size)

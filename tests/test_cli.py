@@ -17,8 +17,10 @@ from typer.testing import CliRunner, Result
 
 from efcn_kernels import __version__, cli, tolerance
 from efcn_kernels.experiment import demo as demo_module
+from efcn_kernels.experiment.study import run as study_module
 from efcn_kernels.ops import dispatch
 
+EMBEDDED = Path(__file__).parents[1] / "examples" / "studies" / "embedded.toml"
 SMALL_BENCH = ["bench", "skinny.conv3", "--batch", "4", "--rounds", "3", "--limit", "1"]
 
 
@@ -149,6 +151,10 @@ def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyP
         (["bench", "--against", "tf"], ["conv, linear, unfold, csr", "'tf'"]),
         (["demo", "--data", "imagenet"], ["cifar10", "'imagenet'"]),
         (["demo", "--epochs", "0"], ["--epochs"]),
+        (["relax", "nowhere.toml"], ["cannot read nowhere.toml", "No such file"]),
+        (["relax", str(EMBEDDED), "--set", "relax.epoch=3"], ["unknown key 'relax.epoch'", "did you mean 'epochs'?"]),
+        (["relax", str(EMBEDDED), "--set", "relax.times=[3, 900]"], ["relax.times [900] lie beyond"]),
+        (["report", "nowhere"], ["nowhere is no study", "efcn relax"]),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], parts: list[str]) -> None:
@@ -173,6 +179,33 @@ def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_demo_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused(efcn("demo", "--out", str(tmp_path / "file" / "x")), "cannot write")
+
+
+def test_relax_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(study_module, "run_study", lambda config, folder, _, ray: given.append((config, folder, ray)))
+    result = efcn("relax", str(EMBEDDED), "--set", "relax.epochs=3", "--set", "run.seeds=[4, 5]", "--out", str(tmp_path), "--ray", "local")
+    assert result.exit_code == 0, result.output
+    assert f"efcn report {tmp_path}" in result.stdout
+    (config, folder, ray), *_ = given
+    assert (config.relax.epochs, config.run.seeds, folder, ray) == (3, (4, 5), tmp_path, "local")
+    # its own folder, and from there once more
+    efcn("relax", str(EMBEDDED))
+    (tmp_path / "config.toml").write_text(config.toml())
+    efcn("relax", str(tmp_path))
+    assert [(folder, ray) for _, folder, ray in given[1:]] == [(Path("runs/embedded"), None), (tmp_path, None)]
+    assert given[2][0] == config
+
+
+def test_relax_ends_with_code_1_where_tasks_went_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def failing(*_: Any) -> None:
+        raise study_module.StudyError("seed-0/CNN: its process was killed by signal 9")
+
+    monkeypatch.setattr(study_module, "run_study", failing)
+    result = efcn("relax", str(EMBEDDED), "--out", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr == "efcn: seed-0/CNN: its process was killed by signal 9\n"
+    assert result.stdout == ""
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from efcn_kernels.analysis import central_unit, exactness, incoming_weights, off_local_share, sizes
+
 from . import tables
-from .arms import ARMS, CNN, Arm, build, exactness, off_local_share, sizes
+from .arms import ARMS, CNN, Arm, build
 from .data import ImageData, load
 from .figures import draw
-from .heatmaps import central_unit, incoming_weights
 from .models import small_cnn
 from .progress import busy, epoch_bar
 from .results import Results, prepare_folder
@@ -190,7 +191,7 @@ class _Demo:
                 "relax_epoch": time,
                 **size,
                 "seconds_per_epoch": median(record.seconds for record in records),
-                "off_local_share": off_local_share(network),
+                "off_local_share": 0.0 if arm is CNN else off_local_share(network)["whole"],
                 "epochs": [record.as_dict() for record in records],
             }
         )

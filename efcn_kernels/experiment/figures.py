@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -10,16 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from efcn_kernels.experiment.results import seconds_per_epoch
 
+from .arms import ARMS
 from .heatmap_figure import draw_heatmaps
+from .styles import STYLES
 from .tables import cnn_never_stopped, standard_error
-
-# Okabe and Ito's colours, told apart with every kind of colour vision; markers and dashes say the same once more
-STYLES: dict[str, dict[str, Any]] = {
-    "CNN": {"color": "#000000", "marker": "o", "linestyle": "-"},
-    "eLCN": {"color": "#0072B2", "marker": "s", "linestyle": "--"},
-    "halo-1": {"color": "#E69F00", "marker": "^", "linestyle": "-."},
-    "eFCN": {"color": "#D55E00", "marker": "D", "linestyle": ":"},
-}
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[str]:
@@ -28,7 +23,7 @@ def draw(results: dict[str, Any], folder: Path) -> list[str]:
         "curves.png": _curves(results),
         "relax_time.png": _relax_time(results),
         "cost.png": _cost(results),
-        "heatmaps.png": draw_heatmaps(results, folder),
+        "heatmaps.png": _heatmaps(results, folder),
     }
     for name, figure in pictures.items():
         FigureCanvasAgg(figure)
@@ -87,7 +82,8 @@ def _relax_time(results: dict[str, Any]) -> Figure:
     times = config["relax_epochs"]
     kept = [100 * cnn_never_stopped(results, time)["test_accuracy"] for time in times]
     ax.plot(times, kept, color="0.6", linewidth=3, label=f"CNN, learning rate {config['learning_rate']}")
-    for shift, (name, style) in enumerate(STYLES.items()):
+    for shift, name in enumerate(arm.name for arm in ARMS):
+        style = STYLES[name]
         runs = [run for run in results["runs"] if run["name"] == name]
         values = [run["epochs"][-1]["test_accuracy"] for run in runs]
         errors = [100 * standard_error(value, config["test_images"]) for value in values]
@@ -124,6 +120,12 @@ def _cost(results: dict[str, Any]) -> Figure:
     right.set_ylabel("training time per epoch / s")
     figure.suptitle(f"{results['config']['data']}, {results['config']['train_images']:,} images an epoch")
     return figure
+
+
+def _heatmaps(results: dict[str, Any], folder: Path) -> Figure:
+    about = results["heatmaps"]
+    with np.load(folder / about["file"]) as stored:
+        return draw_heatmaps({name: stored[name] for name in stored.files}, about["unit"], about["relax_epoch"])
 
 
 def _bars(ax: Axes, names: list[str], values: list[float], colours: list[str], form: Any) -> None:

@@ -4,9 +4,8 @@ Cross-entropy, no augmentation and no shuffling: every epoch sees the same batch
 function see the same data at the same time.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,16 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from efcn_kernels.analysis.accuracy import Metrics, batches, evaluate, finite
+
+from .team import ALONE, Team
+
 # called with the number of images just done
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """Mean cross-entropy (nats per image) and accuracy (0 .. 1)."""
+@dataclass
+class SoFar:
+    """What an epoch has done: images seen, sum of their losses, right answers. Enough to go on in the middle of it."""
 
-    loss: float
-    accuracy: float
+    images: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,42 +59,35 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     batch_size: int,
     progress: Progress | None = None,
+    so_far: SoFar | None = None,
+    team: Team = ALONE,
 ) -> Metrics:
     """One pass over images (N, C, H, W) and labels (N,) in their given order; returns the running means.
 
+    so_far: what of this epoch is done already; it is brought up to date after each batch, before `progress` is told.
+    team: the processes that share each batch; all of them call this with the same images.
     Raises FloatingPointError as soon as the loss is no longer finite: what comes after would be noise.
     """
     model.train()
-    loss_sum, correct = 0.0, 0
-    for batch, target in _batches(images, labels, batch_size):
+    done = SoFar() if so_far is None else so_far
+    start = time.perf_counter() - done.seconds
+    for batch, target in batches(images, labels, batch_size, done.images):
         optimizer.zero_grad(set_to_none=True)
-        logits = model(batch)
-        loss = functional.cross_entropy(logits, target)
-        value = _finite(float(loss.detach()), "training")
+        own = team.part(target)
+        logits = model(team.part(batch))
+        # DDP takes the mean of the gradients over the team, this makes it the mean over the batch
+        loss = functional.cross_entropy(logits, own, reduction="sum") * (team.size / len(target))
+        value, correct = team.total(float(loss.detach()) / team.size, float((logits.detach().argmax(1) == own).sum()))
+        finite(value, "training")
         loss.backward()
         optimizer.step()
-        loss_sum += value * len(target)
-        correct += int((logits.detach().argmax(1) == target).sum())
+        done.images += len(target)
+        done.loss += value * len(target)
+        done.correct += int(correct)
+        done.seconds = time.perf_counter() - start
         if progress is not None:
             progress(len(target))
-    return Metrics(loss_sum / len(labels), correct / len(labels))
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Metrics:
-    """Metrics of `model` in evaluation mode on images (N, C, H, W) and labels (N,); its own mode is restored.
-
-    Raises FloatingPointError if the loss is not finite.
-    """
-    was_training = model.training
-    model.eval()
-    loss_sum, correct = 0.0, 0
-    for batch, target in _batches(images, labels, batch_size):
-        logits = model(batch)
-        loss_sum += float(functional.cross_entropy(logits, target, reduction="sum"))
-        correct += int((logits.argmax(1) == target).sum())
-    model.train(was_training)
-    return Metrics(_finite(loss_sum / len(labels), "test"), correct / len(labels))
+    return Metrics(done.loss / len(labels), done.correct / len(labels))
 
 
 def run_epoch(
@@ -101,26 +99,14 @@ def run_epoch(
     optimizer: torch.optim.Optimizer,
     batch_size: int,
     progress: Progress | None = None,
+    so_far: SoFar | None = None,
+    team: Team = ALONE,
 ) -> EpochRecord:
-    """Train one epoch on `train` = (images, labels), evaluate on `test`, and return both as the record of epoch number `epoch`."""
-    start = time.perf_counter()
-    trained = train_epoch(model, *train, optimizer=optimizer, batch_size=batch_size, progress=progress)
-    seconds = time.perf_counter() - start
+    """Train one epoch on `train` = (images, labels), evaluate on `test`, and return both as the record of epoch number `epoch`.
+
+    so_far, team: as in `train_epoch`.
+    """
+    done = SoFar() if so_far is None else so_far
+    trained = train_epoch(model, *train, optimizer=optimizer, batch_size=batch_size, progress=progress, so_far=done, team=team)
     tested = evaluate(model, *test, batch_size)
-    return EpochRecord(epoch, trained.loss, trained.accuracy, tested.loss, tested.accuracy, seconds)
-
-
-def _finite(loss: float, what: str) -> float:
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the {what} loss became {loss}; a smaller learning rate is needed")
-    return loss
-
-
-def _batches(images: Tensor, labels: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    if batch_size < 1 or len(images) != len(labels) or not len(labels):
-        raise ValueError(
-            f"{len(images)} images, {len(labels)} labels, batch size {batch_size}: "
-            "expected one label per image, at least one image, and a batch size of 1 or more"
-        )
-    for start in range(0, len(labels), batch_size):
-        yield images[start : start + batch_size], labels[start : start + batch_size]
+    return EpochRecord(epoch, trained.loss, trained.accuracy, tested.loss, tested.accuracy, done.seconds)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from efcn_kernels.analysis import evaluate
 from efcn_kernels.experiment.data import ImageData
 from efcn_kernels.experiment.models import small_cnn
-from efcn_kernels.experiment.training import EpochRecord, evaluate, run_epoch, train_epoch
+from efcn_kernels.experiment.training import EpochRecord, run_epoch, train_epoch
 
 Set = tuple[Tensor, Tensor]
 

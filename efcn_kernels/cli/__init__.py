@@ -1,62 +1,24 @@
-"""The command `efcn`: info, verify, bench, demo. Printing only; exit codes 0, 1 (wrong results), 2 (bad input), 130 (Ctrl-C)."""
+"""The command `efcn`: info, verify, bench, demo, relax, report. Printing only.
+
+Exit codes: 0, 1 (wrong results, failed tasks), 2 (bad input), 130 (Ctrl-C).
+"""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from typer.core import TyperGroup
 
+from .app import app, bad_input, say
+from .study import demo, relax, report
 
-class InputError(Exception):
-    """What the user asked for cannot be done; the message is one line that says what can."""
-
-
-class _OneLineErrors(TyperGroup):
-    """Bad input ends with one line on stderr and code 2, Ctrl-C with code 130; neither with a traceback."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        standalone = kwargs.get("standalone_mode", True)
-        try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except Exception as error:
-            # typer carries its own copy of click in some versions, so click's errors are known by what they can do
-            message = getattr(error, "format_message", None)
-            if message is None:
-                raise
-            _say(message())
-            code = 2
-        if not standalone:
-            return code
-        sys.exit(code if isinstance(code, int) else 0)
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            _say(str(error))
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt as error:
-            _say(str(error) or "interrupted")
-            raise typer.Exit(130) from None
-
-
-app = typer.Typer(
-    name="efcn",
-    cls=_OneLineErrors,
-    help="Equivalent fully-connected networks of CNNs: check this installation, time it, try it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+__all__ = ["app", "demo", "main", "relax", "report"]
 
 
 def main() -> None:
@@ -116,7 +78,7 @@ def verify(
 
     names = geometry or []
     # torch asserts where it was built without the device
-    with _bad_input(ValueError, RuntimeError, AssertionError):
+    with bad_input(ValueError, RuntimeError, AssertionError):
         _, _, geometries = plan(backend, isa, names, device)
         torch.empty(0, device=device)
     with _progress(len(geometries)) as advance:
@@ -149,7 +111,7 @@ def bench(
     if show_list:
         Console().print(_list({case.name: str(case) for case in CASES} | {name: ", ".join(group) for name, group in GROUPS.items()}))
         return
-    with _bad_input(ValueError, OSError):
+    with bad_input(ValueError, OSError):
         cases = select([*(names or []), *_split(layers)] or ["alexnet"])
         rivals = () if against == "none" else tuple(_split([against]))
         settings = Settings(tuple(batch or (250,)), dtype, rounds, limit, rivals, contiguous, isa)
@@ -159,7 +121,7 @@ def bench(
         try:
             result = run(cases, settings, advance)
         except WrongAnswer as error:
-            _say(str(error))
+            say(str(error))
             raise typer.Exit(1) from None
     Console().print(render(result))
     if json is not None:
@@ -177,7 +139,7 @@ def bench_report(
     from efcn_kernels.bench.result import load, prepare
     from efcn_kernels.bench.targets import evaluate
 
-    with _bad_input(ValueError, OSError):
+    with bad_input(ValueError, OSError):
         runs = {path.stem: load(path) for path in results}
         rows = evaluate(list(runs.values()))
         Console().print(target_report.table(rows))
@@ -191,42 +153,6 @@ def bench_report(
             for name, written in runs.items():
                 prepare(figures / f"{name}-steps.png")
                 draw(written, figures, name)
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for results, figures and checkpoints.", metavar="DIR")] = Path("demo-output"),
-    data: Annotated[str, typer.Option(help="Image set, by name.", metavar="NAME")] = "fashion-mnist-small",
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with image sets.", metavar="DIR")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs after each relaxation.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the initial weights.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="A few epochs on a few images: does it run?")] = False,
-) -> None:
-    """Train a small CNN, relax it into its eFCN at three times, and draw what happens."""
-    # the experiment draws figures: imported here so that the other commands start without matplotlib
-    from efcn_kernels.experiment.data import NAMES, DataError
-    from efcn_kernels.experiment.demo import run_demo
-    from efcn_kernels.experiment.results import OutputError
-
-    if data not in NAMES:
-        raise InputError(f"data must be one of {', '.join(NAMES)}, got {data!r}")
-    with _bad_input(DataError, OutputError):
-        run_demo(out, data=data, data_dir=data_dir, epochs=epochs, seed=seed, console=Console(), quick=quick)
-
-
-def _say(message: str) -> None:
-    """One line on stderr, unwrapped and uncoloured, for people and scripts alike."""
-    if message.strip():
-        print(f"efcn: {' '.join(message.split())}", file=sys.stderr)
-
-
-@contextmanager
-def _bad_input(*kinds: type[Exception]) -> Iterator[None]:
-    """Errors of these kinds are the user's to mend."""
-    try:
-        yield
-    except kinds as error:
-        raise InputError(str(error)) from error
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from efcn_kernels import LocallyConnected2d, cnn_to_efcn
+from efcn_kernels.embedding import cnn_to_efcn
+from efcn_kernels.nn import LocallyConnected2d
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Unit:
     right: int
 
 
-def central_unit(cnn: nn.Module, example: Tensor) -> Unit:
-    """The unit in the middle of the first convolution's output, of the channel with the largest filter."""
+def central_unit(cnn: nn.Module, example: Tensor, rank: int = 0) -> Unit:
+    """The unit in the middle of the first convolution's output, of the channel with the largest filter (rank 1: the next largest)."""
     conv = next(module for module in cnn.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
         rows, columns = conv(example[:1]).shape[-2:]
-        channel = int(conv.weight.flatten(1).norm(dim=1).argmax())
+        channel = int(conv.weight.flatten(1).norm(dim=1).argsort(descending=True)[rank])
     row, column = rows // 2, columns // 2
     index = (channel * rows + row) * columns + column
     top, bottom = _window(conv, 0, row, example.shape[-2])

@@ -1,0 +1,41 @@
+"""What d'Ascoli et al. 2019 (arXiv 1906.06766) measure of a network and of its way out of the CNN subspace.
+
+Every function takes a network as `cnn_to_efcn` makes it; a plain CNN is first mapped with support "local", where it is the same point of
+the same space.
+"""
+
+from .accuracy import Metrics, evaluate, margins
+from .deviation import off_local_share, sharing_deviation
+from .distance import distance, norms
+from .exactness import exactness
+from .heatmaps import Unit, central_unit, incoming_weights
+from .masking import masked
+from .padding import dead_of_default, dead_of_snapshot
+from .paths import Averaged, curvilinear, linear, string
+from .sizes import sizes
+from .spectrum import participation_rank, singular_values, stable_rank
+
+__all__ = [
+    "Averaged",
+    "Metrics",
+    "Unit",
+    "central_unit",
+    "curvilinear",
+    "dead_of_default",
+    "dead_of_snapshot",
+    "distance",
+    "evaluate",
+    "exactness",
+    "incoming_weights",
+    "linear",
+    "margins",
+    "masked",
+    "norms",
+    "off_local_share",
+    "participation_rank",
+    "sharing_deviation",
+    "singular_values",
+    "sizes",
+    "stable_rank",
+    "string",
+]

@@ -1,0 +1,131 @@
+"""What a study has found so far, read from its folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from efcn_kernels.experiment.study import plan
+from efcn_kernels.experiment.study.config import load
+from efcn_kernels.experiment.study.journal import read
+from efcn_kernels.experiment.study.plan import Task
+from efcn_kernels.experiment.study.workspace import Workspace, read_json
+
+
+@dataclass(frozen=True)
+class Found:
+    """A task, its rows by epoch and its result (None: it is not at its end)."""
+
+    task: Task
+    rows: list[dict[str, Any]]
+    result: dict[str, Any] | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.result is not None and self.result["status"] == "finished"
+
+    @property
+    def status(self) -> str:
+        """Finished, diverged, or how far it is."""
+        if self.result is not None:
+            return "finished" if self.finished else f"diverged after epoch {self.result['end']}"
+        return f"epoch {self.rows[-1]['epoch']} of {self.task.end}" if self.rows else "not begun"
+
+    def at(self, epoch: int) -> dict[str, Any] | None:
+        """The row of an epoch."""
+        return next((row for row in self.rows if row["epoch"] == epoch), None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Median training time of an epoch."""
+        times = [row["seconds"] for row in self.rows if "seconds" in row]
+        return float(np.median(times)) if times else None
+
+
+class Study:
+    """The trainings of a study in `folder`. Raises ValueError where there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "config.toml").is_file():
+            raise ValueError(f"{folder} is no study: it has no config.toml; expected a folder that efcn relax wrote")
+        self.folder, self.config = folder, load(folder / "config.toml")
+        self.workspace = Workspace(folder, self.config)
+        self.runs = [Found(t, read(self.workspace.journal(t).path), self.workspace.result(t)) for t in plan.tasks(self.config) if t.arm != "paths"]
+        self.environment: dict[str, Any] = ((read_json(folder / "environment.json") or {}).get("sessions") or [{}])[-1]
+
+    @property
+    def times(self) -> tuple[int, ...]:
+        """The relax times."""
+        return self.config.times
+
+    @property
+    def middle(self) -> int:
+        """The relax time that stands for all where there is room for one."""
+        return self.times[len(self.times) // 2]
+
+    @property
+    def relaxed(self) -> list[str]:
+        """Names of all that starts from snapshots: followers, then controls."""
+        return [*self.config.relax.followers, *(arm for arm in self.config.relax.controls if arm != "FCN")]
+
+    @cached_property
+    def test_images(self) -> int:
+        """Images that an accuracy is measured on."""
+        counted = [row["measured"]["exactness"]["images"] for run in self.runs for row in run.rows[:1] if "exactness" in row["measured"]]
+        return int(counted[0]) if counted else self.config.data.test_images or 10_000
+
+    def of(self, arm: str, time: int | None = None) -> list[Found]:
+        """The trainings of an arm, one for each seed. "CNN" with a time is the control, without one the CNN that is never stopped."""
+        wanted = time or 0
+        return [run for run in self.runs if run.task.arm == arm and run.task.start == wanted and (arm != "CNN" or run.task.is_cnn == (time is None))]
+
+    def cnn_at(self, epoch: int) -> dict[int, float]:
+        """Test accuracy of the CNN that is never stopped at an epoch, by seed."""
+        rows = {run.task.seed: run.at(epoch) for run in self.of("CNN")}
+        return {seed: row["test_accuracy"] for seed, row in rows.items() if row is not None}
+
+    def final(self, arm: str, time: int | None = None) -> dict[int, float]:
+        """Test accuracy at the end, by seed, of those that are there."""
+        return {run.task.seed: run.rows[-1]["test_accuracy"] for run in self.of(arm, time) if run.finished}
+
+    def ways(self) -> dict[int, list[dict[str, Any]]]:
+        """Rows of the interpolations by relax time, of the first seed that has them."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for task in plan.tasks(self.config):
+            result = self.workspace.result(task) if task.arm == "paths" else None
+            if result is not None and result["ways"]:
+                found.setdefault(task.start, result["ways"])
+        return found
+
+    def heat_maps(self, time: int) -> list[tuple[dict[str, NDArray[np.float32]], dict[str, int]]]:
+        """(images (C, H, W) by arm, the unit) for each unit at a relax time, of the first seed that has them."""
+        # what an FCN looks like would hide on its scale what the others grew
+        arms = [arm for arm in self.relaxed if arm != "FCN-norms"]
+        for seed in self.config.run.seeds:
+            runs = [run for arm in arms for run in self.of(arm, time) if run.task.seed == seed and run.finished]
+            if runs and runs[0].result is not None:
+                stacks = {run.task.arm: np.load(self.workspace.folder(run.task) / "heatmaps.npz")["weights"] for run in runs}
+                units = runs[0].result["measured"]["units"]
+                return [({arm: stack[i] for arm, stack in stacks.items()}, unit) for i, unit in enumerate(units)]
+        return []
+
+
+def last_measured(run: Found, *keys: str) -> Any:
+    """The newest value of measured[key][key]... that a training has, or None."""
+    for row in reversed(run.rows):
+        value: Any = row["measured"]
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of at least one value."""
+    return sum(values) / len(values)

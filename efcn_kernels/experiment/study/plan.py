@@ -1,0 +1,97 @@
+"""The tasks of a study and what each of them needs: a small graph whose edges are files."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from efcn_kernels.experiment.arms import Support
+
+from .config import Config
+
+# the last file of a task, and the one that others wait for
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to train, or with arm "paths" the ways between trained ones.
+
+    name: its folder below `runs`. start: the epoch at which it begins, counted from the CNN's initialisation; end: after which it ends.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    start: int
+    end: int
+
+    @property
+    def is_cnn(self) -> bool:
+        """Whether this is the CNN that everything starts from."""
+        return self.name == cnn_name(self.seed)
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether it starts from a snapshot."""
+        return not self.is_cnn and self.arm != "FCN"
+
+
+def tasks(config: Config) -> list[Task]:
+    """Every task, each after what it needs."""
+    found = []
+    relax, times = config.relax, config.times
+    arms = [*relax.followers, *(arm for arm in relax.controls if arm != "FCN")]
+    middle = times[len(times) // 2]
+    for seed in config.run.seeds:
+        found.append(Task(cnn_name(seed), "CNN", seed, 0, config.cnn.epochs))
+        if "FCN" in relax.controls:
+            found.append(Task(f"seed-{seed}/FCN", "FCN", seed, 0, relax.epochs))
+        for time in times:
+            found += [Task(relaxed_name(seed, time, arm), arm, seed, time, time + relax.epochs) for arm in arms]
+            if config.measure.paths == "all" or (config.measure.paths == "middle" and time == middle):
+                found.append(Task(relaxed_name(seed, time, "paths"), "paths", seed, time, time))
+    return found
+
+
+def cnn_name(seed: int) -> str:
+    """The CNN of a seed."""
+    return f"seed-{seed}/CNN"
+
+
+def relaxed_name(seed: int, time: int, arm: str) -> str:
+    """What goes on from relax time `time` as `arm`."""
+    return f"seed-{seed}/t{time:03d}/{arm}"
+
+
+def snapshot(seed: int, time: int) -> str:
+    """The CNN of a seed at `time`, below `runs`."""
+    return f"{cnn_name(seed)}/snapshots/epoch-{time:03d}.safetensors"
+
+
+def needs(task: Task, config: Config) -> list[str]:
+    """The files below `runs` that must be there before `task` can start."""
+    if task.arm == "paths":
+        ends = [*config.relax.followers, *(["CNN"] if "CNN" in config.relax.controls else [])]
+        return [snapshot(task.seed, task.start), *(str(PurePosixPath(relaxed_name(task.seed, task.start, arm), RESULT)) for arm in ends)]
+    return [snapshot(task.seed, task.start)] if task.relaxes else []
+
+
+def settings(task: Task, config: Config) -> dict[str, Any]:
+    """All that decides what the task computes, but for how long it goes on and which others there are."""
+    decides = {
+        "data": config.data.model_dump(mode="json", exclude={"folder"}),
+        "network": config.network.model_dump(mode="json"),
+        "cnn": config.cnn.model_dump(mode="json", exclude={"epochs"}),
+    }
+    if not task.is_cnn:
+        decides["relax"] = config.relax.model_dump(mode="json", exclude={"times", "followers", "controls", "epochs"})
+    return decides
+
+
+def support(arm: str) -> Support:
+    """The support of an arm's mapping; None for the CNN itself."""
+    if arm == "CNN":
+        return None
+    if arm == "eLCN":
+        return "local"
+    return int(arm.removeprefix("halo-")) if arm.startswith("halo-") else "full"

@@ -1,0 +1,110 @@
+"""A whole study: which task next, what went wrong, how long it will take."""
+
+import os
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from efcn_kernels.experiment.data import load
+from efcn_kernels.experiment.results import prepare_folder
+from efcn_kernels.experiment.team import Team, assembled
+
+from . import plan
+from .config import Config
+from .crew import Crew, Processes
+from .plan import Task
+from .progress import Display
+from .ray_crew import RayCrew
+from .setting import Setting, device_of, load_data
+from .stopping import Interrupted, Stop, stopping
+from .worker import locked, run_task
+from .workspace import Workspace
+
+# how often the display is brought up to date and new work looked for
+_SECONDS = 0.5
+
+
+class StudyError(RuntimeError):
+    """Some tasks went wrong; all others were done. The message has one part for each."""
+
+
+def run_study(config: Config, folder: Path, console: Console | None = None, ray: str | None = None) -> Workspace:
+    """Do what is left to do of the study in `folder`.
+
+    ray: the address of a cluster, or "local" to start one on this machine. Started by torchrun, its processes train each network together.
+
+    Raises before anything is trained OutputError for a folder that cannot be written, FolderError for one of another configuration, DataError
+    for images that are not there, BusyError while another process is at work there; at the end StudyError where tasks went wrong,
+    Interrupted on Ctrl-C. After each of these the same call goes on where the work was left.
+    """
+    workspace = Workspace(folder, config)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        with assembled(device_of(config)) as team:
+            _together(workspace, config, team, console)
+        return workspace
+    prepare_folder(folder)
+    with locked(folder / ".lock"):
+        workspace.open()
+        device_of(config)
+        load(config.data.name, config.data.folder, console=console)
+        load_data(config)
+        crew: Crew
+        if ray is None:
+            crew = Processes(workspace, config)
+        else:
+            crew = RayCrew(workspace, config, None if ray == "local" else ray)
+        with stopping() as stop, Display(console, workspace) as display:
+            try:
+                _dispatch(workspace, crew, stop, display)
+            finally:
+                crew.close()
+    return workspace
+
+
+def _dispatch(workspace: Workspace, crew: Crew, stop: Stop, display: Display) -> None:
+    todo = [task for task in plan.tasks(workspace.config) if not workspace.done(task)]
+    working: list[Task] = []
+    wrong: dict[str, BaseException] = {}
+    told = False
+    while todo or working:
+        if not stop.wanted:
+            for task in [task for task in todo if workspace.ready(task)][: crew.free]:
+                crew.start(task)
+                todo.remove(task)
+                working.append(task)
+        if not working:
+            break
+        for task, error in crew.outcomes(_SECONDS):
+            working.remove(task)
+            # the worker may have heard the signal before we did
+            stop.wanted |= isinstance(error, KeyboardInterrupt)
+            if error is not None:
+                wrong[task.name] = error
+        display.show(working, todo)
+        if stop.wanted and not told:
+            crew.stop()
+            told = True
+    if stop.wanted:
+        raise Interrupted(f"interrupted: everything so far is kept in {workspace.root}; the same command goes on")
+    if wrong:
+        after = f"; {len(todo)} tasks wait for them" if todo else ""
+        raise StudyError("; ".join(f"{name}: {error}" for name, error in wrong.items()) + f"{after}. The same command goes on from what is kept")
+
+
+def _together(workspace: Workspace, config: Config, team: Team, console: Console | None) -> None:
+    """One task after the other, each by the whole team."""
+    torch.set_num_threads(config.run.threads or torch.get_num_threads())
+    if team.leads:
+        workspace.open()
+    team.wait()
+    # the first process decides for all; torchrun ends the others with it
+    with stopping(heard=team.leads) as stop:
+        setting = Setting.of(config)
+        for task in plan.tasks(config):
+            done = team.total(float(team.leads and workspace.done(task)))[0] > 0
+            if not done:
+                if console is not None and team.leads:
+                    console.print(f"{task.name}, by {team.size} processes")
+                run_task(task, workspace, setting, stop, team)
+            team.wait()

@@ -1,0 +1,101 @@
+"""The folder of a study: where everything lies, and whether it belongs to this configuration."""
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from efcn_kernels.experiment.results import environment, prepare_folder
+
+from . import plan
+from .config import Config
+from .journal import Journal
+from .plan import RESULT, Task
+from .storage import write_whole
+
+
+class FolderError(ValueError):
+    """The folder holds another study; the message says in what it differs."""
+
+
+class Workspace:
+    """The folder `root`: config.toml, environment.json, and below runs/ one folder for each task."""
+
+    def __init__(self, root: Path, config: Config) -> None:
+        self.root, self.config = root, config
+
+    def open(self) -> None:
+        """Note the configuration and the machine. Raises FolderError, StorageError, OutputError for a folder that cannot be written."""
+        prepare_folder(self.root)
+        for task in plan.tasks(self.config):
+            self._check(task)
+        sessions = read_json(self.root / "environment.json") or {"sessions": []}
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        sessions["sessions"].append({"started": started, "command": sys.argv[1:], **environment()})
+        write_whole(self.root / "environment.json", json.dumps(sessions, indent=1).encode())
+        write_whole(self.root / "config.toml", self.config.toml().encode())
+
+    def folder(self, task: Task) -> Path:
+        """Where a task writes."""
+        return self.root / "runs" / task.name
+
+    def file(self, name: str) -> Path:
+        """A file by its name below runs/."""
+        return self.root / "runs" / name
+
+    def journal(self, task: Task) -> Journal:
+        """Its metrics by epoch."""
+        return Journal(self.folder(task) / "metrics.jsonl")
+
+    def result(self, task: Task) -> dict[str, Any] | None:
+        """What the task found, or None before its end (its end as configured now)."""
+        found = read_json(self.folder(task) / RESULT)
+        if found is None or (found["status"] == "finished" and found["end"] < task.end):
+            return None
+        return found
+
+    def done(self, task: Task) -> bool:
+        """Whether nothing of the task is left to do."""
+        wanted = [plan.snapshot(task.seed, time) for time in self.config.times] if task.is_cnn else []
+        return self.result(task) is not None and all(self.file(name).exists() for name in wanted)
+
+    def ready(self, task: Task) -> bool:
+        """Whether all that the task needs is there."""
+        return all(self.file(name).exists() for name in plan.needs(task, self.config)) and all(
+            self.result(other) is not None for other in plan.tasks(self.config) if f"{other.name}/{RESULT}" in plan.needs(task, self.config)
+        )
+
+    def claim(self, task: Task) -> None:
+        """Make the task's folder and note what decides its result."""
+        folder = self.folder(task)
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.rglob("*.part-*"):
+            part.unlink()
+        write_whole(folder / "task.json", json.dumps(asdict(task) | {"settings": plan.settings(task, self.config)}, indent=1).encode())
+
+    def _check(self, task: Task) -> None:
+        made = read_json(self.folder(task) / "task.json")
+        if made is None:
+            return
+        now = plan.settings(task, self.config)
+        different = [
+            f"{section}.{key} was {old!r} and is now {now[section].get(key)!r}"
+            for section, values in made["settings"].items()
+            for key, old in values.items()
+            if now[section].get(key) != old
+        ]
+        result = read_json(self.folder(task) / RESULT)
+        if result is not None and result["status"] == "finished" and result["end"] > task.end:
+            different.append(f"{task.name} has gone on to epoch {result['end']} and would now end at {task.end}")
+        if different:
+            raise FolderError(f"{self.root} was made with another configuration: {'; '.join(different)}; choose another folder, or the old values")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file that `write_whole` put there, or None where there is none."""
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,19 @@
+"""One finished study with a task of every kind, for all tests that only read it."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from efcn_kernels.experiment.study.run import run_study
+from efcn_kernels.experiment.study.workspace import Workspace
+
+from .small import EVERYTHING
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Done by two processes, behind progress bars."""
+    folder: Path = tmp_path_factory.mktemp("study")
+    return run_study(EVERYTHING, folder, Console(file=io.StringIO()))

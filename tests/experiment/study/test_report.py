@@ -1,0 +1,213 @@
+"""The report of a finished, an unfinished and no study; the page in a real browser where there is one."""
+
+import base64
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from efcn_kernels.experiment.report import write_report
+from efcn_kernels.experiment.report.claims import Claim, judge
+from efcn_kernels.experiment.report.compare import Difference, difference
+from efcn_kernels.experiment.report.gather import Study
+from efcn_kernels.experiment.study import plan
+from efcn_kernels.experiment.study.workspace import Workspace
+
+from .small import config
+
+FIGURES = {"final-accuracy", "curves", "deviations", "masked-accuracy", "distances", "paths", "cost", *(f"heat-maps-001-{unit}" for unit in range(3))}
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def study(finished: Workspace) -> Path:
+    """The folder of a finished study."""
+    return finished.root
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Path:
+    """Its report."""
+    return write_report(study)
+
+
+class _Parts(HTMLParser):
+    """Headings, pictures and every address on a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures: list[dict[str, str | None]] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "img":
+            self.pictures.append(given)
+        self.addresses += [value for key, value in attrs if key in ("src", "href") and value]
+
+
+def test_the_page_holds_all_that_it_shows(page: Path) -> None:
+    parts = _Parts()
+    parts.feed(page.read_text())
+    assert len(parts.pictures) == len(FIGURES)
+    assert all(address.startswith("data:") for address in parts.addresses)
+    assert "@import" not in page.read_text()
+    for picture in parts.pictures:
+        assert picture["alt"]
+        assert picture["src"] is not None
+        content = base64.b64decode(picture["src"].split(",", 1)[1])
+        assert content.startswith((b"\x89PNG", b"<?xml"))
+        assert len(content) > 5_000
+
+
+def test_figures_and_numbers_lie_beside_it(page: Path) -> None:
+    names = {path.name for path in page.parent.iterdir()}
+    assert names >= {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")} | {"epochs.csv", "finals.csv", "paths.csv"}
+    finals, epochs = (list(csv.DictReader((page.parent / name).read_text().splitlines())) for name in ("finals.csv", "epochs.csv"))
+    assert len(finals) == 7
+    assert len(epochs) == 3 + 6 * 2
+    for row in finals:
+        last = [other for other in epochs if other["task"] == row["task"]][-1]
+        assert row["status"] == "finished"
+        assert (last["test_accuracy"], last["delta"]) == (row["test_accuracy"], row["delta"])
+        assert row["weights"]
+
+
+def test_it_says_what_was_run_and_every_claim(page: Path) -> None:
+    text = re.sub(r"\s+", " ", re.sub("<[^>]+>", "", page.read_text()))
+    for part in ("tw = 1 its", "1 seed. One seed gives no band", "on 60 test images", "3a. The same, with the control", "yes, all", "Not tested."):
+        assert part in text, part
+    assert "t_w" not in text
+
+
+def test_the_same_study_gives_the_same_page(study: Path, page: Path, tmp_path: Path) -> None:
+    assert write_report(study, tmp_path / "again").read_bytes() == page.read_bytes()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here: apt-get install chromium")
+def test_in_a_browser(page: Path, tmp_path: Path) -> None:
+    """It renders without a console message or a request to anywhere, and every picture has a size."""
+    probe = page.read_text().replace(
+        "</body>",
+        "<script>addEventListener('load', () => { document.title = JSON.stringify([...document.images].map(i => [i.naturalWidth, i.clientWidth])"
+        ".concat([[document.documentElement.scrollWidth, innerWidth]])) })</script></body>",
+    )
+    path = tmp_path / "probe.html"
+    path.write_text(probe)
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=10000"]
+    command += [
+        "--window-size=1100,800",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--dump-dom",
+        path.as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "CONSOLE" not in done.stderr
+    found = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert found is not None
+    *pictures, (wide, window) = json.loads(found.group(1))
+    assert len(pictures) == len(FIGURES)
+    assert all(natural > 100 and shown > 100 for natural, shown in pictures)
+    assert wide <= window
+
+
+def test_an_unfinished_study_is_reported_as_such(study: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    shutil.copytree(study, part, ignore=shutil.ignore_patterns("report", "*.safetensors"))
+    (part / "runs" / "seed-0" / "t001" / "eFCN" / "result.json").unlink()
+    diverged = part / "runs" / "seed-0" / "t001" / "halo-1" / "result.json"
+    diverged.write_text(json.dumps({"status": "diverged", "start": 1, "end": 1, "reason": "the training loss became nan"}))
+    text = write_report(part).read_text()
+    for words in ("5 of 7 trainings have finished", "epoch 2 of 2", "diverged after epoch 1", "no eFCN has finished"):
+        assert words in text
+    # and with nothing but a configuration
+    shutil.rmtree(part / "runs")
+    text = write_report(part).read_text()
+    assert "There are no data for this figure yet." in text
+    assert text.count("Not tested.") == len(judge(Study(part)))
+
+
+def test_no_study(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no study: it has no config.toml; expected a folder that efcn relax wrote"):
+        write_report(tmp_path)
+
+
+def test_differences_by_hand() -> None:
+    apart = difference({0: 0.6, 1: 0.7, 5: 0.9}, {0: 0.5, 1: 0.5}, 100)
+    assert apart is not None
+    assert (round(apart.value, 12), apart.seeds, apart.sign) == (0.15, 2, 1)
+    # p = 0.65 and 0.5 on 100 images: sqrt(0.2275 / 100 + 0.25 / 100)
+    assert apart.error == pytest.approx((0.004775) ** 0.5)
+    # three seeds that disagree: their own spread is larger
+    wide = difference({0: 0.9, 1: 0.5, 2: 0.4}, {0: 0.5, 1: 0.5, 2: 0.5}, 10_000)
+    assert wide is not None
+    assert wide.error == pytest.approx(0.264575131 / 3**0.5)
+    assert wide.sign == 0
+    assert difference({0: 0.6}, {1: 0.5}, 100) is None
+    assert str(Difference(-0.0123, 0.004, 1)) == "-1.23 ± 0.40 points"
+
+
+def _invented(folder: Path, ends: dict[str, dict[int | None, float]], delta: float = 0.1) -> Study:
+    """A finished study with these final accuracies by arm and relax time, on 10,000 test images."""
+    wanted = config(
+        data={"test_images": None},
+        relax={"times": (0, 1), "followers": ("eLCN", "eFCN"), "controls": ("CNN", "FCN"), "epochs": 1},
+    )
+    workspace = Workspace(folder, wanted)
+    workspace.open()
+    for task in plan.tasks(wanted):
+        end = ends.get(task.arm, {}).get(task.start if task.relaxes else None)
+        if end is None:
+            continue
+        workspace.claim(task)
+        measured: dict[str, Any] = {
+            "delta": {"whole": 0.97 if task.arm == "FCN" else delta},
+            "distance_to_cnn": delta,
+            "norms": {"whole": 1.0},
+            "without_off_local": {"accuracy": end - 0.1},
+            "without_local": {"accuracy": 0.15},
+        }
+        workspace.journal(task).append({"epoch": task.end, "test_accuracy": end, "seconds": 1.0, "measured": measured})
+        result = {"status": "finished", "end": task.end, "measured": {"sizes": {"weights": 10, "dense_weights": 100}}}
+        (workspace.folder(task) / "result.json").write_text(json.dumps(result))
+    return Study(folder)
+
+
+def _verdicts(study: Study) -> dict[str, Claim]:
+    return {claim.title.split()[0]: claim for claim in judge(study)}
+
+
+def test_verdicts_follow_the_numbers(tmp_path: Path) -> None:
+    both: dict[str, dict[int | None, float]] = {
+        "CNN": {None: 0.70, 0: 0.70, 1: 0.74},
+        "eLCN": {0: 0.70, 1: 0.70},
+        "eFCN": {0: 0.66, 1: 0.75},
+        "FCN": {None: 0.60},
+    }
+    found = _verdicts(_invented(tmp_path / "a", both))
+    assert {number: claim.verdict for number, claim in found.items()} == {
+        "1.": "supported",
+        "2.": "supported",
+        # better than the CNN that was never stopped, but not than the control
+        "3.": "supported",
+        "3a.": "not supported",
+        "3b.": "not supported",
+        "4.": "supported",
+        "5.": "not tested",
+        # all epochs take the same time
+        "6.": "not supported",
+    }
+    assert "+1.00 ± 0.62 points from t_w = 1" in found["3a."].text
+    assert "better at 0, worse at 1 of 2 relax times (1 seed" in found["3a."].text
+    found = _verdicts(_invented(tmp_path / "b", both | {"eFCN": {0: 0.55, 1: 0.75}}, delta=0.8))
+    assert (found["1."].verdict, found["2."].verdict) == ("not supported", "mixed")
+    assert found["5."].verdict == "not supported"

@@ -43,7 +43,7 @@ def config(**sections: dict[str, Any]) -> Config:
 EVERYTHING = config(
     cnn={"epochs": 2},
     relax={"followers": ("eLCN", "halo-1", "eFCN"), "controls": ("CNN", "FCN", "FCN-norms"), "epochs": 1, "momentum": 0.0, "off_local_start": 0.0},
-    measure={"singular_values": 2, "paths": "middle", "path_images": 40, "string_steps": 1},
+    measure={"singular_values": 2, "paths": "middle", "path_images": 60, "string_steps": 1},
     run={"checkpoint_seconds": 60.0, "processes": 2},
 )
 

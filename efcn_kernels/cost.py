@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from efcn_kernels.machine import Machine
+from efcn_kernels.machine import TILES, Machine, Tile
 from efcn_kernels.validation import integer
 
 PASSES = ("forward", "grad_input", "grad_weight")
@@ -28,9 +28,16 @@ class Shares(NamedTuple):
     setup: float
 
 
-# the first five fitted to the shortest rounds of benchmarks/results/cpu-alexnet-skinny.json, dot to its layer of 3 channels; setup to
-# forward of 1 to 16 channels -> 48 k3 @12x12 at N = 64 (18, 28, 36, 40, 48, 55 % of the peak for 1, 2, 3, 4, 8, 16)
-SHARES = Shares(forward=0.61, grad_input=0.57, grad_weight=0.68, dot=0.27, dense=0.55, setup=2)
+# the first five fitted to the shortest rounds of cpu-alexnet-skinny.json, dot to its layer of 3 channels; setup to forward of 1 to 16
+# channels -> 48 k3 @12x12 at N = 64 (Xeon: 18, 28, 36, 40, 48, 55 % of the peak for 1, 2, 3, 4, 8, 16). The first from
+# benchmarks/results/xeon, what stands for all others too; then cores that read images in place, from benchmarks/results (Zen 4)
+COPYING = Shares(forward=0.61, grad_input=0.57, grad_weight=0.68, dot=0.27, dense=0.55, setup=2)
+IN_PLACE = Shares(forward=0.85, grad_input=0.84, grad_weight=0.88, dot=0.45, dense=0.85, setup=2)
+
+
+def shares(tile: Tile) -> Shares:
+    """What cores with this register tile reach."""
+    return IN_PLACE if tile == TILES["avx512_bf16"] else COPYING
 
 
 class Pattern(Protocol):
@@ -116,13 +123,14 @@ def plan(pattern: Pattern, batch: int, dtype: torch.dtype, machine: Machine) -> 
     # half precision is added up in float32
     lanes = machine.tile.vector_bytes // max(dtype.itemsize, 4)
     images, outputs, inputs, across = (_filled(batch, lanes), *(_filled(c, machine.tile.rows) for c in (co, ci)), _filled(ci, lanes))
-    outer, dot = SHARES.grad_weight * outputs * across, SHARES.dot * images
+    reached = shares(machine.tile)
+    outer, dot = reached.grad_weight * outputs * across, reached.dot * images
     free = pattern.nnz / max(stored, 1)
     fill = {"forward": outputs * images, "grad_input": inputs * images, "grad_weight": outputs * across if outer > dot else images}
-    full = {"forward": SHARES.forward, "grad_input": SHARES.grad_input, "grad_weight": SHARES.grad_weight if outer > dot else SHARES.dot}
+    full = {"forward": reached.forward, "grad_input": reached.grad_input, "grad_weight": reached.grad_weight if outer > dot else reached.dot}
     depth = {"forward": ci, "grad_input": co, "grad_weight": batch}
     faster = machine.tile.bfloat16 if dtype == torch.bfloat16 else 1.0
-    share = {name: faster * free * fill[name] * full[name] * depth[name] / (depth[name] + SHARES.setup) for name in PASSES}
+    share = {name: faster * free * fill[name] * full[name] * depth[name] / (depth[name] + reached.setup) for name in PASSES}
     flop, moved = work(pattern, batch, dtype.itemsize)
     activations, dense = batch * (pattern.in_features + pattern.out_features), pattern.in_features * pattern.out_features
     return Plan(
@@ -134,7 +142,7 @@ def plan(pattern: Pattern, batch: int, dtype: torch.dtype, machine: Machine) -> 
         moved,
         {name: free * fill[name] for name in PASSES},
         {name: machine.seconds(flop, share[name], moved) for name in PASSES},
-        machine.seconds(2 * dense * batch, SHARES.dense, dtype.itemsize * (dense + activations)),
+        machine.seconds(2 * dense * batch, reached.dense, dtype.itemsize * (dense + activations)),
     )
 
 

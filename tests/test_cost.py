@@ -14,12 +14,12 @@ import torch
 
 from efcn_kernels import BlockLayout, machine
 from efcn_kernels.bench.cases import select
-from efcn_kernels.cost import PASSES, SHARES
+from efcn_kernels.cost import COPYING, IN_PLACE, PASSES, Shares, shares
 from efcn_kernels.machine import TILES, Machine
 
 # 1 FLOP/s and 1 byte/s: times are counts; nothing that is moved ever takes long, or all that is moved does
 COMPUTING, MOVING = Machine(1.0, 1e30), Machine(1e30, 1.0)
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "cpu-alexnet-skinny.json"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
 def test_counts_by_hand() -> None:
@@ -30,8 +30,8 @@ def test_counts_by_hand() -> None:
     assert plan.intensity == plan.flop / plan.bytes
     # 6 rows and 32 lanes are whole tiles; 16 input channels are whole vectors but 16 of 18 rows
     assert plan.fill == pytest.approx({"forward": 1, "grad_input": 16 / 18, "grad_weight": 1})
-    assert plan.seconds["forward"] == pytest.approx(plan.flop / SHARES.forward * (16 + SHARES.setup) / 16)
-    assert plan.dense_seconds == pytest.approx(2 * 32 * 18 * 64 / SHARES.dense)
+    assert plan.seconds["forward"] == pytest.approx(plan.flop / COPYING.forward * (16 + COPYING.setup) / 16)
+    assert plan.dense_seconds == pytest.approx(2 * 32 * 18 * 64 / COPYING.dense)
     assert set(layout.plan(32, machine=MOVING).seconds.values()) == {plan.bytes}
 
 
@@ -43,7 +43,7 @@ def test_lanes_without_an_image(batch: int, fill: float) -> None:
 def test_narrow_blocks_take_the_better_grad_weight() -> None:
     narrow, wide = (BlockLayout.full(2, 2, (6, ci)).plan(64, machine=COMPUTING) for ci in (1, 16))
     assert narrow.fill["grad_weight"] == 1
-    assert narrow.seconds["grad_weight"] * 16 == pytest.approx(wide.seconds["grad_weight"] * SHARES.grad_weight / SHARES.dot)
+    assert narrow.seconds["grad_weight"] * 16 == pytest.approx(wide.seconds["grad_weight"] * COPYING.grad_weight / COPYING.dot)
 
 
 def test_entries_that_are_masked_are_computed_all_the_same() -> None:
@@ -132,16 +132,19 @@ def test_torch_stands_in_for_kernels_that_are_missing(monkeypatch: pytest.Monkey
     assert measured.peak > 0
 
 
-@pytest.mark.skipif(not RESULTS.is_file(), reason="the measurements are not part of an installed package")
-def test_constants_agree_with_the_measurements_they_were_fitted_to() -> None:
-    measured = json.loads(RESULTS.read_text())
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="the measurements are not part of an installed package")
+@pytest.mark.parametrize(("folder", "fitted", "name"), [("xeon", COPYING, "COPYING")])
+def test_constants_agree_with_the_measurements_they_were_fitted_to(folder: str, fitted: Shares, name: str) -> None:
+    measured = json.loads((RESULTS / folder / "cpu-alexnet-skinny.json").read_text())
+    tile = TILES["avx512_bf16" if fitted is IN_PLACE else "avx512"]
+    assert shares(tile) is fitted
     # nothing in these results is bound by memory
-    then = replace(COMPUTING, peak=measured["peak_gflops"] * 1e9)
-    ratios: dict[str, list[float]] = {name: [] for name in PASSES}
+    then = replace(COMPUTING, peak=measured["peak_gflops"] * 1e9, tile=tile)
+    ratios: dict[str, list[float]] = {each: [] for each in PASSES}
     for case in measured["cases"]:
         plan = BlockLayout.from_conv(select([case["name"]])[0].geometry).plan(case["batch"], machine=then)
-        for name in PASSES:
-            ratios[name].append(1e3 * plan.seconds[name] / min(case["passes"][name]["rounds_ms"]))
-    for name, found in ratios.items():
-        assert 0.9 < median(found) < 1.1, f"refit SHARES.{name} in cost.py to {median(found) * getattr(SHARES, name):.2f}"
-        assert 0.5 < min(found) <= max(found) < 2, f"{name}: {found}"
+        for each in PASSES:
+            ratios[each].append(1e3 * plan.seconds[each] / min(case["passes"][each]["rounds_ms"]))
+    for each, found in ratios.items():
+        assert 0.9 < median(found) < 1.1, f"refit {name}.{each} in cost.py to {median(found) * getattr(fitted, each):.2f}"
+        assert 0.5 < min(found) <= max(found) < 2, f"{each}: {found}"

@@ -34,6 +34,7 @@ def equal(a: Passes, b: Passes) -> bool:
 @pytest.mark.parametrize("name", list(LAYOUTS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_bit_equal_whatever_the_number_of_threads(engine: Engine, name: str, dtype: torch.dtype, threads: None, poisoned: None) -> None:
+    engine.needs_own_sums()
     layout = LAYOUTS[name]
     for n in (1, 63):
         x, values, bias, gy = tensors(layout, n, dtype)

@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <torch/csrc/stable/ops.h>
 
+#include "problem.h"
 #include "scratch.h"
 
 namespace efcn {
@@ -20,8 +22,9 @@ inline int64_t thread_count() { return in_forked_child() ? 1 : static_cast<int64
 // that it reads: with 16 a thread a site that one thread computes alone reached 54 % of the peak, undivided 65 %
 inline int64_t wanted_tasks() { return thread_count() == 1 ? 1 : 8 * thread_count(); }
 
-// calls body(task, scratch) for every task in [0, count). Tasks are handed out in order as threads become free; each owns its part of
-// the output, so the result depends neither on the number of threads nor on who took what
+// calls body(task, scratch) for every task in [0, count). Each thread goes through a range of its own, then takes what is left of the
+// others'. Neighbouring tasks share images, and a product asks for the weights of the next one ahead, so a thread takes neighbours. Each
+// task owns its part of the output: the result depends neither on the number of threads nor on who took what
 template <class Body>
 void run_tasks(int64_t count, size_t scratch_bytes, const Body& body) {
   if (count <= 0) return;
@@ -29,11 +32,19 @@ void run_tasks(int64_t count, size_t scratch_bytes, const Body& body) {
   // a whole number of lines apart, and one more, so that threads share none
   const size_t pitch = scratch_bytes ? (scratch_bytes + 63) / 64 * 64 + 64 : 0;
   const Scratch memory(pitch * static_cast<size_t>(workers));
-  std::atomic<int64_t> next{0};
+  std::vector<std::atomic<int64_t>> next(static_cast<size_t>(workers));
+  for (int64_t range = 0; range < workers; ++range) next[static_cast<size_t>(range)] = part_start(count, workers, range);
   const auto work = [&](int64_t begin, int64_t end) {
     for (int64_t worker = begin; worker < end; ++worker) {
       char* scratch = static_cast<char*>(memory.get()) + pitch * static_cast<size_t>(worker);
-      for (int64_t task = next++; task < count; task = next++) body(task, scratch);
+      for (int64_t i = 0; i < workers; ++i) {
+        const int64_t range = (worker + i) % workers, stop = part_start(count, workers, range + 1);
+        for (std::atomic<int64_t>& first = next[static_cast<size_t>(range)];;) {
+          const int64_t task = first++;
+          if (task >= stop) break;
+          body(task, scratch);
+        }
+      }
     }
   };
   if (workers == 1) {

@@ -4,12 +4,14 @@
 
 Blocks of 192 x 64 as in conv2 of AlexNet, N = 250. `in cache`: one output site over 16 input sites, 0.8 MB of weights and 1 MB
 of images. `weights from memory`: 64 output sites over the same 16 input sites, 50 MB of weights. `all from memory`: conv2 itself.
-Beside them the multiply-add loop that all shares refer to, and torch's matrix product (MKL or oneDNN's) of the same shape.
+Beside them the multiply-add loop that all shares refer to, torch's matrix product (MKL or oneDNN's) of the same shape, and what memory
+gives when it is only read or only written: targets for few images are shares of a copy, which does both.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +25,12 @@ from efcn_kernels.bench import select
 from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.peak import Peak
 from efcn_kernels.bench.result import Timing, prepare, save_json
-from efcn_kernels.bench.timing import interleave
+from efcn_kernels.bench.timing import interleave, seconds
 from efcn_kernels.ops import cpu
 
 BATCH, BLOCK = 250, (192, 64)
 PAGE = 1 << 21
+MEMORY_BYTES = 512 << 20
 LAYOUTS = {
     "in cache": BlockLayout.full(1, 16, BLOCK),
     "weights from memory": BlockLayout.full(64, 16, BLOCK),
@@ -63,6 +66,13 @@ def product() -> tuple[Callable[[], Tensor], int]:
     return lambda: torch.mm(a, b, out=c), 2 * a.numel() * BATCH
 
 
+def memory_rates(repeats: int = 5) -> dict[str, float]:
+    """GB/s of reading (a sum), writing (memset, which goes past the caches) and copying large memory, the best of some repeats."""
+    memory = on_large_pages(MEMORY_BYTES // 4)
+    ways: dict[str, Callable[[], object]] = {"read": memory.sum, "written": lambda: ctypes.memset(memory.data_ptr(), 0, MEMORY_BYTES)}
+    return {name: MEMORY_BYTES / min(seconds(way) for _ in range(repeats)) / 1e9 for name, way in ways.items()}
+
+
 def measure(rounds: int, limit_s: float) -> dict[str, Any]:
     """GFLOP/s and shares of the peak, of the median round."""
     torch.manual_seed(0)
@@ -83,7 +93,7 @@ def measure(rounds: int, limit_s: float) -> dict[str, Any]:
         timing = Timing(spent)
         rate = flops[name] / (1e-3 * timing.median_ms)
         rows[name] = {**timing.as_dict(), "gflops": rate / 1e9, "share_of_peak": rate / peak.fma}
-    return {"peak_gflops": peak.fma / 1e9, "batch": BATCH, "rows": rows}
+    return {"peak_gflops": peak.fma / 1e9, "memory_gbytes": {**memory_rates(), "copied": peak.copy / 1e9}, "batch": BATCH, "rows": rows}
 
 
 def main() -> None:
@@ -102,6 +112,7 @@ def main() -> None:
     where = provenance()
     result = measure(arguments.rounds, arguments.limit)
     print(f"multiply-add peak {result['peak_gflops']:.0f} GFLOP/s on {torch.get_num_threads()} threads")
+    print("memory: " + ", ".join(f"{rate:.1f} GB/s {way}" for way, rate in result["memory_gbytes"].items()))
     for name, row in result["rows"].items():
         print(f"{name:34} {row['gflops']:6.0f} GFLOP/s  {row['share_of_peak']:4.0%}")
     if arguments.json:

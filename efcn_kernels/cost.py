@@ -32,7 +32,7 @@ class Shares(NamedTuple):
 # channels -> 48 k3 @12x12 at N = 64 (Xeon: 18, 28, 36, 40, 48, 55 % of the peak for 1, 2, 3, 4, 8, 16). The first from
 # benchmarks/results/xeon, what stands for all others too; then cores that read images in place, from benchmarks/results (Zen 4)
 COPYING = Shares(forward=0.61, grad_input=0.57, grad_weight=0.68, dot=0.27, dense=0.55, setup=2)
-IN_PLACE = Shares(forward=0.85, grad_input=0.84, grad_weight=0.88, dot=0.45, dense=0.85, setup=2)
+IN_PLACE = Shares(forward=0.82, grad_input=0.86, grad_weight=0.90, dot=0.50, dense=0.83, setup=2)
 
 
 def shares(tile: Tile) -> Shares:

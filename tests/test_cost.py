@@ -133,7 +133,7 @@ def test_torch_stands_in_for_kernels_that_are_missing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(not RESULTS.is_dir(), reason="the measurements are not part of an installed package")
-@pytest.mark.parametrize(("folder", "fitted", "name"), [("xeon", COPYING, "COPYING")])
+@pytest.mark.parametrize(("folder", "fitted", "name"), [("xeon", COPYING, "COPYING"), ("", IN_PLACE, "IN_PLACE")])
 def test_constants_agree_with_the_measurements_they_were_fitted_to(folder: str, fitted: Shares, name: str) -> None:
     measured = json.loads((RESULTS / folder / "cpu-alexnet-skinny.json").read_text())
     tile = TILES["avx512_bf16" if fitted is IN_PLACE else "avx512"]

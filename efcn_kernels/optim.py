@@ -50,12 +50,13 @@ class EFCNSGD(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, also from torch.optim.SGD; `fused` stays as it is here. ValueError for options that are not known here."""
-        for group in state_dict["param_groups"]:
+        groups = state_dict["param_groups"]
+        for group in groups:
             _check_options(group)
-        fused = [group["fused"] for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, was in zip(self.param_groups, fused):
-            group["fused"] = was
+        if len(groups) == len(self.param_groups):
+            # before it is loaded: a fused group claims its weights at once, from whichever optimizer has them
+            groups = [{**group, "fused": here["fused"]} for group, here in zip(groups, self.param_groups)]
+        super().load_state_dict({**state_dict, "param_groups": groups})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -41,6 +41,14 @@ def test_resuming(fused: bool, source: Any) -> None:
         torch.testing.assert_close(p, q)
 
 
+def test_loading_a_fused_state_takes_nothing_over() -> None:
+    model = LAYERS["two"]()
+    fused = EFCNSGD(model.parameters(), **RULE, fused=True)
+    train(model, fused, 1)
+    EFCNSGD(model.parameters(), **RULE).load_state_dict(fused.state_dict())
+    train(model, fused, 1)
+
+
 def test_copies_train_by_themselves() -> None:
     model = LAYERS["two"]()
     optimizer = EFCNSGD(model.parameters(), **RULE, fused=True)

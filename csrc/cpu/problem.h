@@ -53,7 +53,7 @@ struct ProductJob {
   int64_t sites;
   const int32_t* groups;
   int64_t members;
-  // task = (site or group, part of the rows, part of the batch)
+  // task = (part of the rows, site or group, part of the batch): what follows a site is its neighbour, whose weights are asked for ahead
   int64_t row_parts, batch_parts;
 };
 

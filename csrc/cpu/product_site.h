@@ -38,16 +38,14 @@ struct ProductSite {
   // rows of the largest task
   static int64_t task_rows(const ProductJob& job) { return divide_up(divide_up(job.rows * job.members, Band), job.row_parts) * Band; }
 
-  static int64_t first_site(const ProductJob& job, int64_t task) {
-    const int64_t i = task / job.batch_parts / job.row_parts;
-    return job.groups ? job.groups[i] : i;
-  }
+  // the number of the task's site or group
+  static int64_t place(const ProductJob& job, int64_t task) { return task / job.batch_parts % job.sites; }
 
   ProductSite(const ProductJob& j, int64_t task)
       : job(j),
-        site(first_site(j, task)),
-        members(j.groups ? first_site(j, task + j.batch_parts * j.row_parts) - site : 1),
-        bands(j.rows * members, Band, j.row_parts, task / j.batch_parts % j.row_parts),
+        site(j.groups ? j.groups[place(j, task)] : place(j, task)),
+        members(j.groups ? j.groups[place(j, task) + 1] - site : 1),
+        bands(j.rows * members, Band, j.row_parts, task / j.batch_parts / j.sites),
         first(j.pattern.start[site]),
         steps((j.pattern.start[site + 1] - first) * j.depth) {}
 

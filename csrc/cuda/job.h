@@ -14,8 +14,8 @@ struct View {
   int64_t batch, site, channel;
 };
 
-// y[n, r] = bias[r] + sum over the entries e of row r of A(e) @ x[n, source[e]], where A(e) is block number[e] of the values (null: block e).
-// A(e)[o, c] = values[number * out * in + o * a_out + c * a_in]: forward, or transposed for grad-input
+// y[n, r] = bias[r] + sum over the entries e of row r of A(e) @ x[n, source[e]], where A(e) is block number[e] of the values (null: block
+// e). A(e)[o, c] = values[number * out * in + o * a_out + c * a_in]: forward, or transposed for grad-input
 struct ProductJob {
   View y, x;
   const void* values;
@@ -43,7 +43,10 @@ enum class Path : int { any = 0, cuda_cores = 1, matrix_units = 2 };
 
 }  // namespace efcn
 
-// each launches on `stream` (a cudaStream_t) of the current device and returns null, or what is wrong, in memory that lasts until the thread's
-// next call
-extern "C" const char* efcn_cuda_product(const efcn::ProductJob* job, efcn::Math math, efcn::Path path, void* stream);
-extern "C" const char* efcn_cuda_weight(const efcn::WeightJob* job, efcn::Math math, efcn::Path path, void* stream);
+// each launches on `stream` (a cudaStream_t) of the current device and returns null, or what is wrong, in memory that lasts until the
+// thread's next call
+extern "C" {
+const char* efcn_cuda_bsr_linear(const efcn::ProductJob* job, efcn::Math math, efcn::Path path, void* stream);
+const char* efcn_cuda_bsr_linear_backward_input(const efcn::ProductJob* job, efcn::Math math, efcn::Path path, void* stream);
+const char* efcn_cuda_bsr_linear_backward_weight(const efcn::WeightJob* job, efcn::Math math, efcn::Path path, void* stream);
+}

@@ -1,0 +1,4 @@
+#include "emulator.h"
+
+using Kernels = efcn::Products<efcn::Along::depth>;
+EFCN_EMULATE(Kernels, ProductJob)

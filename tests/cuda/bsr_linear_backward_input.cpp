@@ -1,0 +1,4 @@
+#include "emulator.h"
+
+using Kernels = efcn::Products<efcn::Along::rows>;
+EFCN_EMULATE(Kernels, ProductJob)

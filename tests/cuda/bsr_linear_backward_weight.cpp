@@ -1,0 +1,4 @@
+#include "emulator.h"
+
+using Kernels = efcn::Weights;
+EFCN_EMULATE(Kernels, WeightJob)

@@ -81,6 +81,7 @@ PROBLEMS = [
     ((10, 16), 1, "contiguous"),
     ((5, 7), 3, "nchw"),
     ((24, 16), 20, "sliced batch-last"),
+    ((24, 16), 19, "padded batch-last"),
     ((16, 24), 35, "site, batch, channel"),
     ((1, 1), 2, "batch-last"),
 ]

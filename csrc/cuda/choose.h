@@ -57,11 +57,12 @@ Product<C> body_of(const ProductJob&);
 template <class C>
 Weight<C> body_of(const WeightJob&);
 
-// the number of a kernel in `Kernels`, or -1: the first tile of the widest copies that makes enough programs, else the smallest of them
+// the number of a kernel in `Kernels`, or -1: matrix units before cores, then the widest copies, then the first tile that makes enough
+// programs, else the smallest
 template <class Kernels, class Job>
 int choose(const Job& job, Math math, Path path) {
   int number = 0, chosen = -1;
-  bool enough = false;
+  bool enough = false, units = false;
   Along a{}, b{};
   int a_bytes = 0, b_bytes = 0;
   Kernels::each([&](auto of) {
@@ -69,9 +70,9 @@ int choose(const Job& job, Math math, Path path) {
     const int mine = number++;
     const bool wanted = C::math == math && !enough && !(path == Path::cuda_cores && C::units) && !(path == Path::matrix_units && !C::units);
     if (!wanted || !fits<C>(job)) return;
-    const bool same = C::A::along == a && C::B::along == b && C::a_bytes == a_bytes && C::b_bytes == b_bytes;
+    const bool same = C::units == units && C::A::along == a && C::B::along == b && C::a_bytes == a_bytes && C::b_bytes == b_bytes;
     if (chosen >= 0 && !same) return;
-    chosen = mine, a = C::A::along, b = C::B::along, a_bytes = C::a_bytes, b_bytes = C::b_bytes;
+    chosen = mine, units = C::units, a = C::A::along, b = C::B::along, a_bytes = C::a_bytes, b_bytes = C::b_bytes;
     enough = decltype(body_of<C>(job))::programs(prepared<C>(job)) >= enough_programs;
   });
   return chosen;

@@ -61,12 +61,13 @@ struct Product {
     return line / out < p.members ? Row{line / out, line % out} : Row{-1, 0};
   }
 
-  EFCN_HD static Column column_of(const ProductJob& job, const Window& window, int64_t k) {
-    const int64_t entry = job.in == 0 ? window.size() : k / job.in;
+  EFCN_HD static Column column_of(const ProductJob& job, const Window& window, int32_t k) {
+    // 64-bit division is a subroutine of a hundred instructions
+    const int32_t in = static_cast<int32_t>(job.in), entry = in == 0 ? window.size() : k / in;
     if (entry >= window.size()) return {-1, 0, -1, 0};
-    const auto found = window.entry(static_cast<int32_t>(entry));
-    const int64_t channel = k - entry * job.in;
-    return {found.source * job.x.site + channel * job.x.channel, static_cast<int32_t>(channel), found.block, found.only};
+    const auto found = window.entry(entry);
+    const int32_t channel = k - entry * in;
+    return {found.source * job.x.site + channel * job.x.channel, channel, found.block, found.only};
   }
 
   template <class Warp>
@@ -87,7 +88,7 @@ struct Product {
 
     const auto prepare = [&](int step) {
       warp.each([&](auto&, int thread) {
-        if (thread < C::K) columns[step % 2 * C::K + thread] = column_of(job, window, static_cast<int64_t>(step) * C::K + thread);
+        if (thread < C::K) columns[step % 2 * C::K + thread] = column_of(job, window, step * C::K + thread);
       });
     };
     const auto ask = [&](int step, int slot) {
@@ -105,9 +106,7 @@ struct Product {
         const int64_t n = p.image + line, at = now[k].x;
         constexpr int width = C::b_bytes / static_cast<int>(sizeof(T));
         if (at < 0) return {x, 0};
-        return {x + at + (n < job.batch ? n * job.x.batch : 0), B::along == Along::rows ? inside(job.batch - n, width)
-                                                                : n < job.batch         ? width
-                                                                                        : 0};
+        return {x + at + n * job.x.batch, B::along == Along::rows ? inside(job.batch - n, width) : n < job.batch ? width : 0};
       });
     };
     const int row = warp.index() % (C::M / C::WM) * C::WM, column = warp.index() / (C::M / C::WM) * C::WN;

@@ -32,15 +32,17 @@ class Warp {
     return __ballot_sync(~0u, predicate(static_cast<int>(threadIdx.x)));
   }
 
-  // BYTES into shared memory, of which `valid` come from memory and the others are 0; they arrive by wait() and a barrier
+  // BYTES into shared memory, of which `valid` come from memory and the others are 0; they arrive by wait() and a barrier. Where none is
+  // valid the address must be aligned, but may lie anywhere. commit() and barriers order copies, so they need not clobber memory: between
+  // them the addresses of several are computed together
   template <int BYTES>
   __device__ __forceinline__ void copy(void* to, const void* from, int valid) {
     const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(to));
     if constexpr (BYTES == 16) {
       // past L1: other warps of the multiprocessor want other tiles
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(valid) : "memory");
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(valid));
     } else if constexpr (BYTES == 8 || BYTES == 4) {
-      asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(BYTES), "r"(valid) : "memory");
+      asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(BYTES), "r"(valid));
     } else {
       static_assert(BYTES == 2, "what is not copied asynchronously");
       *static_cast<uint16_t*>(to) = valid ? *static_cast<const uint16_t*>(from) : uint16_t{0};

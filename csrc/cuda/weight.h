@@ -74,12 +74,12 @@ struct Weight {
       stage<A, C::a_bytes, C::threads>(warp, shared + a_at + slot * A::bytes, [&](int line, int k) -> Piece<T> {
         const int64_t n = first + k, channel = p.channel + line;
         const int valid = channel < job.out ? images(n, C::a_bytes / static_cast<int>(sizeof(T)), A::along) : 0;
-        return {valid == 0 ? gy : gy + n * job.gy.batch + channel * job.gy.channel, valid};
+        return {gy + n * job.gy.batch + channel * job.gy.channel, valid};
       });
       stage<B, C::b_bytes, C::threads>(warp, shared + b_at + slot * B::bytes, [&](int line, int k) -> Piece<T> {
         const int64_t n = first + k, at = columns[line].x;
-        const int valid = at < 0 ? 0 : images(n, C::b_bytes / static_cast<int>(sizeof(T)), B::along);
-        return {valid == 0 ? x : x + at + n * job.x.batch, valid};
+        if (at < 0) return {x, 0};
+        return {x + at + n * job.x.batch, images(n, C::b_bytes / static_cast<int>(sizeof(T)), B::along)};
       });
     };
     const int row = warp.index() % (C::M / C::WM) * C::WM, column = warp.index() / (C::M / C::WM) * C::WN;

@@ -35,7 +35,6 @@ struct Config {
   using B = Staged<T, N, K, B_ALONG>;
 
   using Multiplier = typename MultiplierOf<MATH, UNITS, WM, WN>::type;
-  using Lane = typename Multiplier::Lane;
 
   static_assert(M % WARPS_M == 0 && N % WARPS_N == 0, "warps share the tile evenly");
   static_assert(K % Multiplier::least_k == 0 && K <= threads && M <= 2 * threads && N <= 2 * threads, "whole steps of the multiplier");

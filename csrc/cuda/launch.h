@@ -13,7 +13,7 @@ namespace efcn {
 template <class Body, class C, class Job>
 __global__ void __launch_bounds__(C::threads, 1) run_program(const Job job) {
   extern __shared__ __align__(16) char shared[];
-  Warp<typename C::Lane> warp;
+  Warp<typename Body::Lane> warp;
   Body::run(warp, job, blockIdx.x, shared);
 }
 

@@ -33,7 +33,7 @@ struct Piece {
 };
 
 // numbers of a piece that are still inside, of `width` that start `left` before the end
-EFCN_HD int inside(int64_t left, int width) { return left <= 0 ? 0 : left < width ? static_cast<int>(left) : width; }
+EFCN_HD int inside(int left, int width) { return left <= 0 ? 0 : left < width ? left : width; }
 
 // ask for a whole tile, BYTES at a time; source(row, k) is the piece of memory that begins there
 template <class S, int BYTES, int THREADS, class Warp, class Source>

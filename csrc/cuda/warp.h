@@ -39,10 +39,21 @@ class Warp {
   __device__ __forceinline__ void copy(void* to, const void* from, int valid) {
     const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(to));
     if constexpr (BYTES == 16) {
-      // past L1: other warps of the multiprocessor want other tiles
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(valid));
+      // past L1: other warps of the multiprocessor want other tiles. What is there wholly or not at all is one instruction, a part takes
+      // ten
+      if (valid == 0 || valid == 16) {
+        asm volatile("{ .reg .pred none; setp.eq.s32 none, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, none; }" ::"r"(at), "l"(from),
+                     "r"(valid));
+      } else {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(valid));
+      }
     } else if constexpr (BYTES == 8 || BYTES == 4) {
-      asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(BYTES), "r"(valid));
+      if (valid == 0 || valid == BYTES) {
+        asm volatile("{ .reg .pred none; setp.eq.s32 none, %2, 0; cp.async.ca.shared.global [%0], [%1], %3, none; }" ::"r"(at), "l"(from),
+                     "r"(valid), "n"(BYTES));
+      } else {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;" ::"r"(at), "l"(from), "r"(valid), "n"(BYTES));
+      }
     } else {
       static_assert(BYTES == 2, "what is not copied asynchronously");
       *static_cast<uint16_t*>(to) = valid ? *static_cast<const uint16_t*>(from) : uint16_t{0};

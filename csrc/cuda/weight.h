@@ -15,10 +15,14 @@ struct Weight {
   using A = typename C::A;
   using B = typename C::B;
 
-  // of a column: where it begins in x (-1: beyond the window), and in gvalues
+  using Lane = typename C::Multiplier::Lane;
+
+  // of a column: where it begins in x (nowhere: beyond the window), and in gvalues
   struct Column {
     int64_t x, out;
   };
+  // negative whatever is added to it, and aligned
+  static constexpr int64_t nowhere = -(int64_t{1} << 62);
   struct Place {
     int64_t row, channel, column;
   };
@@ -49,7 +53,7 @@ struct Weight {
 
   EFCN_HD static Column column_of(const WeightJob& job, int64_t row, int64_t column) {
     const int64_t entry = job.begin[row] + column / job.in, channel = column % job.in;
-    if (entry >= job.begin[row + 1]) return {-1, 0};
+    if (entry >= job.begin[row + 1]) return {nowhere, 0};
     return {job.source[entry] * job.x.site + channel * job.x.channel, entry * (job.out * job.in) + channel};
   }
 
@@ -58,28 +62,28 @@ struct Weight {
     const Place p = place(job, program);
     if (p.column >= (job.begin[p.row + 1] - job.begin[p.row]) * job.in) return;
     Column* columns = reinterpret_cast<Column*>(shared + columns_at);
-    const T *gy = static_cast<const T*>(job.gy.data) + p.row * job.gy.site, *x = static_cast<const T*>(job.x.data);
+    const T *gy = static_cast<const T*>(job.gy.data) + p.row * job.gy.site + p.channel * job.gy.channel,
+            *x = static_cast<const T*>(job.x.data);
 
-    warp.each([&](auto& lane, int thread) {
+    warp.each([&](Lane& lane, int thread) {
       C::Multiplier::each_sum(lane, thread % 32, [](int, int, Sum& sum) { sum = 0; });
       for (int j = thread; j < C::N; j += C::threads) columns[j] = column_of(job, p.row, p.column + j);
     });
 
-    // images that follow each other in memory may end within a piece
-    const auto images = [&](int64_t n, int width, Along along) {
-      return along == Along::depth ? inside(job.batch - n, width) : n < job.batch ? width : 0;
-    };
+    const int32_t batch = static_cast<int32_t>(job.batch);
+    const int channels = static_cast<int>(job.out - p.channel < C::M ? job.out - p.channel : C::M);
     const auto ask = [&](int step, int slot) {
-      const int64_t first = static_cast<int64_t>(step) * C::K;
+      // images that follow each other in memory may end within a piece; what is copied several at a time lies one behind the other
+      constexpr int a_width = C::a_bytes / static_cast<int>(sizeof(T)), b_width = C::b_bytes / static_cast<int>(sizeof(T));
+      constexpr int a_along = A::along == Along::depth ? a_width : 1, b_along = B::along == Along::depth ? b_width : 1;
+      const int32_t first = step * C::K;
       stage<A, C::a_bytes, C::threads>(warp, shared + a_at + slot * A::bytes, [&](int line, int k) -> Piece<T> {
-        const int64_t n = first + k, channel = p.channel + line;
-        const int valid = channel < job.out ? images(n, C::a_bytes / static_cast<int>(sizeof(T)), A::along) : 0;
-        return {gy + n * job.gy.batch + channel * job.gy.channel, valid};
+        const int64_t n = first + k, at = (a_along > 1 ? n : n * job.gy.batch) + line * job.gy.channel;
+        return {gy + at, line < channels ? inside(batch - first - k, a_along) * (a_width / a_along) : 0};
       });
       stage<B, C::b_bytes, C::threads>(warp, shared + b_at + slot * B::bytes, [&](int line, int k) -> Piece<T> {
-        const int64_t n = first + k, at = columns[line].x;
-        if (at < 0) return {x, 0};
-        return {x + at + n * job.x.batch, images(n, C::b_bytes / static_cast<int>(sizeof(T)), B::along)};
+        const int64_t n = first + k, at = columns[line].x + (b_along > 1 ? n : n * job.x.batch);
+        return {x + at, at < 0 ? 0 : inside(batch - first - k, b_along) * (b_width / b_along)};
       });
     };
     const int row = warp.index() % (C::M / C::WM) * C::WM, column = warp.index() / (C::M / C::WM) * C::WN;
@@ -89,7 +93,7 @@ struct Weight {
     pipeline<C::stages>(warp, static_cast<int>((job.batch + C::K - 1) / C::K), [](int) {}, ask, multiply);
 
     T* gvalues = static_cast<T*>(job.gvalues);
-    warp.each([&](auto& lane, int thread) {
+    warp.each([&](Lane& lane, int thread) {
       C::Multiplier::each_sum(lane, thread % 32, [&](int i, int j, Sum& sum) {
         const Column to = columns[column + j];
         const int64_t channel = p.channel + row + i;

@@ -69,7 +69,7 @@ void emulate(const Job& plain, int64_t sources, int64_t members, const Schedule&
     const Guarded shared(nullptr, static_cast<size_t>(outcome.shared_bytes), 16);
     memory.share(shared.data(), outcome.shared_bytes);
     const bool met = Fibers::run(C::warps, schedule, [&](int index) {
-      EmulatedWarp<typename C::Lane> warp(index, memory, schedule);
+      EmulatedWarp<typename Body::Lane> warp(index, memory, schedule);
       Body::run(warp, job, program, shared.data());
       if (warp.is_waiting()) memory.fail("copies on their way at the end");
     });

@@ -34,7 +34,10 @@ void launch(const char* (*kernel)(const Job*, Math, Path, void*), const Job& job
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(args.values->get_device_index(), &stream));
   const char* wrong = kernel(&job, math, path_of(args.op, path), stream);
-  require(wrong == nullptr, args.op, wrong ? wrong : "", "; ", shapes_of(args), ", ", name_of(args.values->scalar_type()), ", path ", path);
+  if (wrong == nullptr) return;
+  std::ostringstream message;
+  message << args.op << ": " << wrong << "; " << shapes_of(args) << ", " << name_of(args.values->scalar_type()) << ", path " << path;
+  throw std::runtime_error(message.str());
 }
 
 void forward(Tensor y, Tensor x, Tensor values, std::optional<Tensor> bias, Tensor crow, Tensor col, int64_t path, bool tf32) {

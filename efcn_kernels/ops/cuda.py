@@ -116,5 +116,12 @@ def _refuse(problem: Problem) -> str | None:
 
 
 backend = Backend(
-    "cuda", missing, _refuse, bsr_linear, bsr_linear_backward_input, bsr_linear_backward_weight, bsr_linear_backward_weight_sgd, UNPROVEN
+    "cuda",
+    missing,
+    _refuse,
+    bsr_linear,
+    bsr_linear_backward_input,
+    bsr_linear_backward_weight,
+    bsr_linear_backward_weight_sgd,
+    unproven=UNPROVEN,
 )

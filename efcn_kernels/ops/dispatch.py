@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Backend:
     bsr_linear_backward_input: Callable[..., None]
     bsr_linear_backward_weight: Callable[..., None]
     bsr_linear_backward_weight_sgd: Callable[..., None]
-    unproven: str | None = None
+    unproven: str | None = field(default=None, kw_only=True)
 
     def compute(self, op: str) -> Callable[..., None]:
         """The pass of that name."""

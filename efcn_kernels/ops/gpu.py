@@ -11,7 +11,7 @@ OLDEST_CAPABILITY = (8, 0)
 def tf32_allowed() -> bool:
     """Whether float32 is multiplied through TF32: torch's own switch (torch.backends.cuda.matmul)."""
     # the new name of allow_tf32: reading that one raises where a program has set this one
-    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def why_not_capable(device: torch.device) -> str | None:

@@ -10,10 +10,10 @@ RESULTS ?= benchmarks/results
 JOBS ?= 2
 
 BIN = $(VENV)/bin
-SOURCES = $(shell find csrc -type f) setup.py pyproject.toml
-CPP = $(shell find csrc -name '*.cpp' -o -name '*.h')
+SOURCES = $(shell find csrc build_tools -type f -not -name '*.pyc') setup.py pyproject.toml
+CPP = $(shell find csrc tests/cuda -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
-.PHONY: install demo test aot sanitize bench lint format clean
+.PHONY: install demo test cuda aot sanitize bench lint format clean
 
 install: $(VENV)/.built
 
@@ -46,6 +46,11 @@ demo: $(VENV)/.built
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -n $(JOBS) tests
 
+# the CUDA library in place, whatever torch is there; needs nvcc but no GPU. tests/test_cuda_build.py then reads the compiler's report
+cuda: $(VENV)/.built
+	EFCN_CUDA=1 $(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python -m pytest -q tests/test_cuda_build.py
+
 # every Triton kernel for three GPUs, without one: spills, shared memory, matrix units, loads
 aot: $(VENV)/.built
 	$(BIN)/python -m pytest -n $(JOBS) -m aot tests/test_triton_aot.py
@@ -74,7 +79,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
-	EFCN_WERROR=1 $(BIN)/python setup.py -q build --build-base build/werror
+	@cuda=1; $(BIN)/python -m build_tools.cuda || { cuda=0; echo "CUDA: not compiled, there is no nvcc"; }; \
+	  EFCN_CUDA=$$cuda EFCN_WERROR=1 $(BIN)/python setup.py -q build --build-base build/werror
 	@if command -v aarch64-linux-gnu-g++ >/dev/null; then \
 	  aarch64-linux-gnu-g++ -std=c++17 -O3 -Wall -Wextra -Werror -c csrc/cpu/isa_base.cpp -o build/werror/isa_neon.o && echo "NEON: compiled"; \
 	else echo "NEON: not compiled, there is no aarch64-linux-gnu-g++"; fi

@@ -1,7 +1,8 @@
-"""Builds the compiled parts: the CPU kernels (one shared library on torch's stable ABI) and the torch-free planner.
+"""Builds the compiled parts: the CPU kernels and the CUDA kernels (two shared libraries on torch's stable ABI), and the torch-free planner.
 
-Environment: EFCN_WERROR=1 makes warnings errors, EFCN_SANITIZE=1 adds the address and undefined-behaviour sanitizers, MAX_JOBS bounds
-the compilers that run at once.
+Environment: EFCN_CUDA=1 builds the CUDA kernels, 0 does not, auto (the default) does where there is a toolkit and torch is a CUDA build;
+EFCN_CUDA_ARCHS lists other chips than build_tools/cuda.py. EFCN_WERROR=1 makes warnings errors, EFCN_SANITIZE=1 adds the address and
+undefined-behaviour sanitizers, MAX_JOBS bounds the compilers that run at once.
 """
 
 import importlib.util
@@ -17,6 +18,10 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
+
+# isolated builds run this file from elsewhere
+sys.path.insert(0, str(ROOT))
+from build_tools import cuda  # noqa: E402
 
 # the stable ABI of the oldest serves all of them; pyproject.toml names the same range
 OLDEST_TORCH, NEWEST_TORCH = (2, 11), (2, 13)
@@ -77,14 +82,34 @@ def find_torch() -> Path:
     )
 
 
-def sources(folder: str) -> list[str]:
-    """All C++ files of one component that this platform compiles, relative to the root as setuptools wants them."""
+def files(*patterns: str) -> list[str]:
+    """Those below csrc, relative to the root as setuptools wants them."""
+    return [str(path.relative_to(ROOT)) for pattern in patterns for path in sorted((ROOT / "csrc").glob(pattern))]
+
+
+def component(folder: str, *shared: str) -> Extension:
+    """The library of one folder of csrc: its C++ files that this platform compiles, and those of the shared folders."""
     skipped = ISA_FLAGS if platform.machine().lower() not in ("x86_64", "amd64") else {}
-    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc" / folder).glob("*.cpp")) if path.name not in skipped]
+    sources = [name for name in files(*(f"{part}/*.cpp" for part in (folder, *shared))) if Path(name).name not in skipped]
+    depends = files(*(f"{part}/{kind}" for part in (folder, *shared) for kind in ("*.h", "*.cu")))
+    return Extension(f"efcn_kernels._{folder}", sources, depends=depends, language="c++")
+
+
+def jobs() -> int:
+    """How many compilers may run at once."""
+    return int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))
 
 
 class BuildExt(build_ext):
     """Compiles each file with its own flags, several at once; nothing is resolved before the command really runs."""
+
+    def run(self) -> None:
+        """Leaves the CUDA kernels out where they are not to be built."""
+        self.cuda = cuda.chosen(find_torch())
+        print(f"efcn_kernels: {self.cuda}", flush=True)
+        if self.cuda.toolkit is None:
+            self.extensions = [ext for ext in self.extensions if not ext.name.endswith("_cuda")]
+        super().run()
 
     def build_extension(self, ext: Extension) -> None:
         """Fills in the paths that only a real build needs."""
@@ -96,23 +121,35 @@ class BuildExt(build_ext):
             sanitize = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"]
             ext.extra_compile_args += sanitize
             ext.extra_link_args = sanitize
-        if ext.name.endswith("_cpu"):
+        if ext.name.endswith(("_cpu", "_cuda")):
             torch = find_torch()
-            print(f"efcn_kernels: CPU kernels against the headers of {torch}", flush=True)
+            print(f"efcn_kernels: {ext.name} against the headers of {torch}", flush=True)
             # -isystem: warnings in torch's headers are not ours
             ext.extra_compile_args += [f"-isystem{torch / 'include'}", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
             ext.library_dirs.append(str(torch / "lib"))
             ext.libraries.append("torch_cpu")
+            if ext.name.endswith("_cuda"):
+                self.add_cuda(ext, torch)
         else:
             if importlib.util.find_spec("pybind11") is None:
                 raise SystemExit("efcn_kernels builds its planner with pybind11, which is not installed: run `pip install pybind11` first")
             import pybind11
 
             ext.extra_compile_args.append(f"-isystem{pybind11.get_include()}")
-        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
+        with ThreadPoolExecutor(jobs()) as pool:
             self.compiler.compile = self.in_parallel(pool, self.compiler.compile)
             super().build_extension(ext)
             del self.compiler.compile
+
+    def add_cuda(self, ext: Extension, torch: Path) -> None:
+        """The .cu files' objects, and what they link with."""
+        options = [*cuda.targets(os.environ.get("EFCN_CUDA_ARCHS")), *(cuda.WARNINGS_ARE_ERRORS if on("EFCN_WERROR") else ())]
+        sources, headers = ([Path(name) for name in files(f"cuda/{kind}")] for kind in ("*.cu", "*.h"))
+        ext.extra_objects = cuda.compile_all(self.cuda.toolkit, sources, headers, Path(self.build_temp) / "csrc/cuda", jobs(), options)
+        ext.depends += ext.extra_objects
+        # libtorch needs libtorch_cuda where torch has one; a CPU-only torch leaves its symbols to the machine that loads the library
+        library = ["-ltorch_cuda"] if (torch / "lib/libtorch_cuda.so").is_file() else []
+        ext.extra_link_args += [*self.cuda.toolkit.link_flags, "-Wl,--no-as-needed", "-ltorch", *library]
 
     @staticmethod
     def in_parallel(pool, compile_files):
@@ -129,9 +166,6 @@ class BuildExt(build_ext):
 
 
 setup(
-    ext_modules=[
-        Extension("efcn_kernels._cpu", sources("cpu"), depends=[str(p) for p in Path("csrc/cpu").glob("*.h")], language="c++"),
-        Extension("efcn_kernels._planner", sources("planner"), depends=["csrc/planner/csr.h"], language="c++"),
-    ],
+    ext_modules=[component("cpu", "common"), component("cuda", "common"), component("planner")],
     cmdclass={"build_ext": BuildExt},
 )

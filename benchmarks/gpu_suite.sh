@@ -17,9 +17,15 @@ if [[ " $* " != *" --device"* ]] && ! "$python" -c 'import sys, torch; sys.exit(
   echo "gpu suite: there is no GPU here (torch.cuda.is_available() is false), nothing was run"
   exit 0
 fi
-# in place, so that nothing outside this folder changes; the suite also runs without the compiled parts, which are the CPU's
-if ! log=$(cd "$root" && "$python" setup.py -q build_ext --inplace 2>&1); then
+# in place, so that nothing outside this folder changes; the suite also runs without the compiled parts, and says what it leaves out
+if [[ " $* " == *" --device cpu"* ]]; then cuda=0; else cuda=1; fi
+build() { (cd "$root" && EFCN_CUDA=$1 "$python" setup.py -q build_ext --inplace 2>&1); }
+if ! log=$(build $cuda); then
   echo "$log"
-  echo "gpu suite: the compiled parts could not be built, see above; they are for the CPU, the suite goes on without them"
+  if ((cuda)) && build 0 >/dev/null; then
+    echo "gpu suite: the CUDA library could not be built, see above; the suite goes on without it"
+  else
+    echo "gpu suite: the compiled parts could not be built, see above; the suite goes on without them"
+  fi
 fi
 exec "$python" -m efcn_kernels.bench.suite "$@" --seconds "$((540 - SECONDS))"

@@ -141,7 +141,7 @@ def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyP
         (["verify", "--isa", "sse9"], ["sse9"]),
         (["verify", "--device", "nowhere"], ["nowhere"]),
         (["verify", "--device", "meta", "--backend", "cpu"], ["compute on the CPU", "'cpu'", "meta"]),
-        (["verify", "--backend", "gpu"], ["auto, cpu, triton, reference", "'gpu'"]),
+        (["verify", "--backend", "gpu"], ["auto, cpu, cuda, triton, reference", "'gpu'"]),
         (["verify", "--geometry", "x"], ["'x'", "32->32 k3"]),
         (["bench", "nope"], ["'nope'", "alexnet"]),
         (["bench", "--dtype", "int8"], ["float32", "'int8'"]),

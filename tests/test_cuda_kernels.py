@@ -12,7 +12,7 @@ from efcn_kernels.tolerance import largest, ratio
 from .cuda.emulator import COMPILER, MATHS, OPS, Emulated, Schedule, kernels, name_of
 from .memory_orders import ORDERS
 from .oracle import Passes, dense_passes, product_sums, random_layout
-from .test_kernels import CONV_PATTERNS, tensors
+from .test_kernels import tensors
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++ to compile the kernels with")
 KERNELS = [] if COMPILER is None else [(op, number) for op in OPS for number in range(len(kernels(op)))]
@@ -23,22 +23,23 @@ PRODUCTS = [key for key in KERNELS if key[0] != OPS[2]]
 every_kernel = pytest.mark.parametrize(("op", "kernel"), KERNELS, ids=list(IDS.values()))
 
 
-def rounded(x: Tensor, math: str) -> Tensor:
-    """As the matrix units read it: TF32 has 10 bits of mantissa. So no rounding is left to tolerate."""
-    return (x.view(torch.int32) & ~0x1FFF).view(torch.float32) if math == "tf32" else x
+def rounded(x: Tensor) -> Tensor:
+    """As the matrix units read TF32: 10 bits of mantissa. So no rounding is left to tolerate."""
+    return (x.view(torch.int32) & ~0x1FFF).view(torch.float32)
 
 
 class Case:
     """Tensors of one layer in one memory order, and what the three passes should be."""
 
     def __init__(self, layout: BlockLayout, n: int, math: str, order: str, bias: bool = True) -> None:
-        x, values, offsets, gy = (t if t is None else rounded(t, math) for t in tensors(layout, n, MATHS[math], bias))
-        assert x is not None and values is not None and gy is not None
+        x, values, offsets, gy = tensors(layout, n, MATHS[math], bias)
+        if math == "tf32":
+            x, values, gy = (rounded(t) for t in (x, values, gy))
         self.layout, self.values, self.bias = layout, values, offsets
         self.x, self.gy = ORDERS[order](x), ORDERS[order](gy)
         operands = (self.x, values, offsets, self.gy)
-        exact = [t if t is None else t.double() for t in operands]
-        self.exact: Passes = dense_passes(*exact, layout)  # type: ignore[arg-type]
+        wide = None if offsets is None else offsets.double()
+        self.exact: Passes = dense_passes(self.x.double(), values.double(), wide, self.gy.double(), layout)
         self.plain, self.sums = dense_passes(*operands, layout), product_sums(*operands, layout)
 
     def call(self, op: str) -> Emulated:

@@ -91,11 +91,14 @@ def test_targets_on_a_run_that_is_as_predicted() -> None:
     runs = [predicted(precision, roofs, 141e9) for precision in TARGETED]
     pairs = compare(runs, roofs, 141e9)
     assert all(pair.predicted == pair.measured for pair in pairs)
-    assert {pair.measured.hit for pair in pairs} <= {True, False}
+    backends = [pair for pair in pairs if pair.measured.what.startswith("Triton's pass")]
+    assert {pair.measured.hit for pair in pairs if pair not in backends} <= {True, False}
+    assert {pair.predicted.measured for pair in backends} == {"not measured"}
     assert [pair.measured.measured for pair in compare([], roofs, 141e9)] == ["not measured"] * len(pairs)
     summed = compare(runs, roofs, 141e9, together=True)
-    assert len(summed) == 5 * len(TARGETED)
-    assert [row.hit for row, _ in summed] == [all(p.hit for p, _ in pairs if p.what == row.what) for row, _ in summed]
+    assert len(summed) == 8 * len(TARGETED)
+    for row, _ in summed[:5]:
+        assert row.hit == all(pair.hit for pair, _ in pairs if pair.what == row.what)
     some = {**runs[0], "cases": [case for case in runs[0]["cases"] if case["name"] in ("alexnet.conv2", "skinny.conv2", "vgg11")]}
     assert compare([some], roofs, 141e9, together=True)[0].measured.measured == "3 of 6; worst 48.7 % (skinny.conv2, forward)"
     # a chip without the time of a launch is at its roofline, by the model's own word
@@ -111,8 +114,26 @@ def test_targets_are_missed_by_what_is_slower() -> None:
             timing["share_of_attainable"] = 0.59
         entry["steps"]["elcn" if "elcn" in entry["steps"] else "ours"]["median_ms"] *= 1000
     hits = {pair.measured.what: pair.measured.hit for pair in compare([run], roofs, 1e9) if pair.measured.what.endswith("bfloat16")}
-    assert len(hits) == 5
-    assert set(hits.values()) == {False}
+    assert len(hits) == 8
+    assert set(hits.values()) == {False, None}
+    assert {what for what, hit in hits.items() if hit is None} == {what for what in hits if what.startswith("Triton's pass")}
+
+
+@pytest.mark.parametrize("best", ["triton", "cuda"])
+def test_cuda_is_held_against_triton(best: str) -> None:
+    """Which of both is taken automatically makes no difference."""
+    roofs = DATA_SHEETS["H200"]
+    run = predicted("bfloat16", roofs, 1e9)
+    for entry in [*run["cases"], *({**case, "batch": 32} for case in run["cases"] if "passes" in case)]:
+        if "passes" in entry:
+            other = {name: {"median_ms": timing["median_ms"] * (1.25 if best == "cuda" else 0.8)} for name, timing in entry["passes"].items()}
+            entry |= {"backend": best, "others": {f"{({'cuda', 'triton'} - {best}).pop()} backend": other}}
+            if entry["batch"] == 32:
+                run["cases"].append(entry)
+    rows = [pair.measured for pair in compare([run], roofs, 1e9, together=True) if pair.measured.what.endswith("bfloat16")][5:]
+    assert [(row.batch, row.target, row.hit) for row in rows] == [(256, "≥ 1.5x", False), (32, "≥ 1.2x", True), (256, "≥ 0.9x", True)]
+    assert [row.layer for row in rows] == ["4 layers", "40 layers", "36 layers"]
+    assert rows[0].measured.startswith("0 of 12; worst 1.25x")
 
 
 def test_the_document_holds_what_the_command_prints() -> None:

@@ -11,24 +11,24 @@ namespace efcn {
 namespace {
 
 void forward(Tensor y, Tensor x, Tensor values, std::optional<Tensor> bias, Tensor crow, Tensor col) {
-  bsr_linear(check({"bsr_linear", "x", &x, "y", &y, "values", &values, &bias, &crow, &col, nullptr, nullptr, nullptr}));
+  bsr_linear(problem_of({"efcn_cpu::bsr_linear", "x", &x, "y", &y, "values", &values, &bias, &crow, &col, nullptr, nullptr, nullptr}));
 }
 
 void backward_input(Tensor gx, Tensor gy, Tensor values, Tensor tcrow, Tensor tcol, Tensor tblock) {
-  bsr_linear_backward_input(
-      check({"bsr_linear_backward_input", "gx", &gx, "gy", &gy, "values", &values, nullptr, nullptr, nullptr, &tcrow, &tcol, &tblock}));
+  bsr_linear_backward_input(problem_of(
+      {"efcn_cpu::bsr_linear_backward_input", "gx", &gx, "gy", &gy, "values", &values, nullptr, nullptr, nullptr, &tcrow, &tcol, &tblock}));
 }
 
 void backward_weight(Tensor gvalues, Tensor gy, Tensor x, Tensor crow, Tensor col, Tensor tcrow, Tensor tcol, Tensor tblock) {
-  bsr_linear_backward_weight(
-      check({"bsr_linear_backward_weight", "x", &x, "gy", &gy, "gvalues", &gvalues, nullptr, &crow, &col, &tcrow, &tcol, &tblock}));
+  bsr_linear_backward_weight(problem_of(
+      {"efcn_cpu::bsr_linear_backward_weight", "x", &x, "gy", &gy, "gvalues", &gvalues, nullptr, &crow, &col, &tcrow, &tcol, &tblock}));
 }
 
 void backward_weight_sgd(Tensor values, std::optional<Tensor> momentum_buffer, Tensor gy, Tensor x, std::optional<Tensor> mask, double lr,
                          double momentum, double weight_decay, bool nesterov, Tensor crow, Tensor col, Tensor tcrow, Tensor tcol,
                          Tensor tblock) {
-  const char* op = "bsr_linear_backward_weight_sgd";
-  const Problem p = check({op, "x", &x, "gy", &gy, "values", &values, nullptr, &crow, &col, &tcrow, &tcol, &tblock});
+  const char* op = "efcn_cpu::bsr_linear_backward_weight_sgd";
+  const Problem p = problem_of({op, "x", &x, "gy", &gy, "values", &values, nullptr, &crow, &col, &tcrow, &tcol, &tblock});
   require(p.batch > 0, op, "an empty batch makes no gradient to step by, got x ", shape_of(x));
   SgdJob sgd{};
   if (momentum_buffer) sgd.momentum_buffer = check_beside(op, "momentum_buffer", *momentum_buffer, values, values.scalar_type());

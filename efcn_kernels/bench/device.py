@@ -14,7 +14,7 @@ import torch
 from efcn_kernels import BlockLayout
 from efcn_kernels.bench.machine import available_memory
 from efcn_kernels.bench.timing import HOST, Clock
-from efcn_kernels.ops import bsr_linear, build_info
+from efcn_kernels.ops import bsr_linear, build_info, dispatch
 
 # more than the second-level cache of any chip so far (H200: 50 to 60 MB, MI300X's last level: 256 MB)
 _FLUSHED_BYTES = 512 << 20
@@ -64,8 +64,9 @@ def backends(device: torch.device, dtype: torch.dtype) -> dict[str, str | None]:
     x, values = torch.ones(1, 1, 1, dtype=dtype, device=device), torch.ones(1, 1, 1, dtype=dtype, device=device)
     found: dict[str, str | None] = {}
     for name, state in build_info()["backends"].items():
-        found[name] = None if state == "available" else state
-        if state == "available":
+        there = state.startswith("available")
+        found[name] = None if there else state
+        if there:
             try:
                 bsr_linear(x, values, BlockLayout.full(1, 1), backend=name)
             except RuntimeError as error:
@@ -74,8 +75,8 @@ def backends(device: torch.device, dtype: torch.dtype) -> dict[str, str | None]:
 
 
 def best_backend(device: torch.device, dtype: torch.dtype) -> str:
-    """The first with kernels of its own that computes this dtype there, whatever the automatic choice is; else the reference."""
-    there = [name for name, reason in backends(device, dtype).items() if reason is None]
+    """The first proven one with kernels of its own that computes this dtype there, whatever EFCN_BACKEND says; else the reference."""
+    there = [name for name, reason in backends(device, dtype).items() if reason is None and dispatch.get(name).unproven is None]
     return next((name for name in there if name != "reference"), "reference")
 
 

@@ -13,7 +13,7 @@ from efcn_kernels.bench.peak import Peak
 from efcn_kernels.bench.timing import quartiles
 
 SCHEMA = 2
-OURS, CONTIGUOUS, NO_GRAD_INPUT = "ours", "ours, contiguous", "ours, no grad-input"
+OURS, CONTIGUOUS, NO_GRAD_INPUT, BY_CUDA = "ours", "ours, contiguous", "ours, no grad-input", "ours by cuda"
 
 
 @dataclass(frozen=True)

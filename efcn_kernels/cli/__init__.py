@@ -63,7 +63,7 @@ def info() -> None:
 
 @app.command()
 def verify(
-    backend: Annotated[str, typer.Option(help="auto, cpu, triton or reference.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, cpu, cuda, triton or reference.")] = "auto",
     isa: Annotated[str, typer.Option(help="One instruction set such as base, avx2, avx512 or amx, or all that this machine runs.")] = "all",
     geometry: Annotated[list[str] | None, typer.Option(help="Only the geometry of this name; may be repeated.")] = None,
     device: Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")] = "cpu",

@@ -24,7 +24,7 @@ def bsr_linear(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | No
         values: (nnzb, Co, Ci), in the order of the layout's blocks.
         layout: the pattern.
         bias: (P, Co) or None.
-        backend: "cpu", "triton" or "reference"; None takes the first that does not refuse.
+        backend: "cpu", "cuda", "triton" or "reference"; None takes the first that does not refuse, of those that are proven.
 
     Returns y (N, P, Co). Differentiable twice and more. Under autocast it computes in autocast's dtype.
     Raises ValueError for shapes, dtypes or devices that do not fit, RuntimeError where a named backend refuses.
@@ -46,14 +46,12 @@ def build_info() -> dict[str, Any]:
     """What is compiled in, which instruction set runs, and why each missing part is missing."""
     from efcn_kernels import __version__
 
-    reasons = {name: dispatch.get(name).missing() for name in dispatch.NAMES}
     return {
         "version": __version__,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "backends": {name: reason or "available" for name, reason in reasons.items()}
-        | {"cuda": "not part of this version: tensors on a GPU are computed by triton, else by the reference backend"},
-        "isa": None if reasons["cpu"] else _isa_or_reason(),
+        "backends": {name: dispatch.get(name).state for name in dispatch.NAMES},
+        "isa": None if cpu.missing() else _isa_or_reason(),
         "isas": cpu.isas(),
         "planner": planner.why_not_compiled or "compiled",
     }

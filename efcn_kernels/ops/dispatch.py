@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import torch
 log = logging.getLogger("efcn_kernels")
 
 # in the order of preference; the last takes everything
-NAMES = ("cpu", "triton", "reference")
+NAMES = ("cpu", "cuda", "triton", "reference")
 
 
 class Problem(NamedTuple):
@@ -32,6 +32,7 @@ class Backend:
     """A name, why it is missing altogether (or None), why it refuses a problem (or None), and the three passes.
 
     Each pass writes its first argument, whose memory is uninitialised; bsr_linear_backward_weight_sgd steps the weights that it finds there.
+    unproven: why it computes only when named, though it could, or None.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Backend:
     bsr_linear_backward_input: Callable[..., None]
     bsr_linear_backward_weight: Callable[..., None]
     bsr_linear_backward_weight_sgd: Callable[..., None]
+    unproven: str | None = field(default=None, kw_only=True)
 
     def compute(self, op: str) -> Callable[..., None]:
         """The pass of that name."""
@@ -50,6 +52,11 @@ class Backend:
     def reason_against(self, problem: Problem) -> str | None:
         """Why this backend cannot take the problem, or None."""
         return self.missing() or self.refuse(problem)
+
+    @property
+    def state(self) -> str:
+        """Why it is missing, or "available", with what keeps the automatic choice from it."""
+        return self.missing() or ("available" if self.unproven is None else f"available; only when named: {self.unproven}")
 
 
 @cache
@@ -62,7 +69,7 @@ def get(name: str) -> Backend:
 
 
 def implementation(name: str, problem: Problem) -> Callable[..., None]:
-    """The pass `problem.op` of the named backend, or for "auto" of the first that does not refuse.
+    """The pass `problem.op` of the named backend, or for "auto" of the first that does not refuse and is not unproven.
 
     EFCN_BACKEND stands in for "auto" where it is set. Raises RuntimeError with the reason where a named backend refuses.
     """
@@ -74,7 +81,7 @@ def implementation(name: str, problem: Problem) -> Callable[..., None]:
             raise RuntimeError(f"backend {name!r} refuses {problem.op} for {problem.dtype} on {problem.device}: {reason}")
         return get(name).compute(problem.op)
     for candidate in NAMES:
-        reason = get(candidate).reason_against(problem)
+        reason = get(candidate).reason_against(problem) or get(candidate).unproven
         if reason is None:
             return get(candidate).compute(problem.op)
         _log_once(candidate, problem.dtype, problem.device.type, reason)

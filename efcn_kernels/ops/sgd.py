@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from efcn_kernels.index import Index
 from efcn_kernels.tolerance import accumulator
 
 # 14 million weights with momentum and decay, one thread of a busy machine: 131 ms in pieces of 2^16, 127 of 2^15, 217 of 2^12, 565 uncut;
@@ -34,6 +37,22 @@ def sgd_step(weights: Tensor, momentum_buffer: Tensor | None, gradient: Tensor, 
             _step(rule, *pieces)
     else:
         _step(rule, *tensors)
+
+
+def step_by_gradient(
+    backward_weight: Callable[[Tensor, Tensor, Tensor, Index], None],
+    values: Tensor,
+    momentum_buffer: Tensor | None,
+    gy: Tensor,
+    x: Tensor,
+    mask: Tensor | None,
+    rule: SGD,
+    index: Index,
+) -> None:
+    """bsr_linear_backward_weight_sgd by way of a gradient in memory, for kernels that store gradients only."""
+    gradient = torch.empty(values.shape, dtype=values.dtype, device=values.device)
+    backward_weight(gradient, gy, x, index)
+    sgd_step(values, momentum_buffer, gradient if mask is None else gradient * mask, rule)
 
 
 def _step(rule: SGD, weights: Tensor, gradient: Tensor, momentum_buffer: Tensor | None = None) -> None:

@@ -86,10 +86,10 @@ def plan(backend: str, isa: str, names: Sequence[str] = (), device: torch.device
         if isa != "all":
             raise ValueError(f"isa {isa!r} needs the cpu backend: {missing or 'the reference backend has no instruction sets'}")
         return "reference", ["reference"], chosen
-    if backend == "triton":
+    if backend in ("cuda", "triton"):
         reason = dispatch.get(backend).missing() or (None if isa == "all" else f"isa {isa!r} needs the cpu backend")
         if reason:
-            raise ValueError(f"backend 'triton' cannot compute: {reason}")
+            raise ValueError(f"backend {backend!r} cannot compute: {reason}")
         return backend, [backend], chosen
     there = cpu.isas()
     if isa != "all" and isa not in there:
@@ -105,13 +105,14 @@ def verify(
     seed: int = 0,
     advance: Callable[[str], None] = lambda _: None,
     device: torch.device | str = "cpu",
+    dtypes: Sequence[torch.dtype] = DTYPES,
 ) -> Report:
     """Compare every pass with dense float64 arithmetic.
 
     Args:
         backend: "auto" or the name of one. isa: one instruction set, or "all" that this machine runs; of the cpu backend only.
         names: the geometries' names; none: all. seed: of the random weights and images.
-        advance: called with a geometry's name before it is computed. device: where to compute.
+        advance: called with a geometry's name before it is computed. device: where to compute. dtypes: in which, any of DTYPES.
 
     Raises ValueError for unknown words. A kernel that raises is a finding, not an error.
     """
@@ -123,11 +124,11 @@ def verify(
         torch.manual_seed(seed)
         for geometry in geometries:
             advance(geometry.name)
-            report.findings.extend(_geometry(geometry, isas, many, torch.device(device)))
+            report.findings.extend(_geometry(geometry, isas, many, torch.device(device), dtypes))
     return report
 
 
-def _geometry(geometry: Geometry, isas: list[str], threads: int, device: torch.device) -> Iterator[Finding]:
+def _geometry(geometry: Geometry, isas: list[str], threads: int, device: torch.device, dtypes: Sequence[torch.dtype]) -> Iterator[Finding]:
     conv = geometry.conv()
     layer = geometry.layer(conv)
     weights = Weights.of(layer)
@@ -139,7 +140,7 @@ def _geometry(geometry: Geometry, isas: list[str], threads: int, device: torch.d
     flat = (geometry.channels[0] * torch.Size(geometry.size).numel(),)
     image = flat if geometry.masked else (geometry.channels[0], *geometry.size)
     weights = weights.to(device)
-    for dtype in DTYPES:
+    for dtype in dtypes:
         layer = layer.to(device, dtype)
         for count in BATCHES:
             batch = Batch.make(layer, weights, count, twice=count == TWICE)

@@ -60,9 +60,7 @@ class WeightJob(ctypes.Structure):
 class Traits(ctypes.Structure):
     """As in emulator.h."""
 
-    _fields_ = [
-        (name, ctypes.c_int32) for name in ("math", "units", "m", "n", "k", "stages", "threads", "a_rows", "a_bytes", "b_rows", "b_bytes")
-    ]
+    _fields_ = [(name, ctypes.c_int32) for name in ("math", "units", "m", "n", "k", "stages", "threads", "a_rows", "a_bytes", "b_rows", "b_bytes")]
 
 
 class Outcome(ctypes.Structure):
@@ -76,6 +74,9 @@ class Schedule(NamedTuple):
 
     backwards: bool = False
     late: bool = True
+
+
+IN_ORDER = Schedule()
 
 
 class Done(NamedTuple):
@@ -132,8 +133,7 @@ class Emulated:
         self.op, self.out, self.library = op, out, library(op)
         index = layout.index(torch.device("cpu"))
         co, ci = layout.block
-        a, b = arguments[0], arguments[1]
-        assert a is not None and b is not None
+        a, b = (t for t in arguments[:2] if t is not None)
         # the tensors must outlive the job
         self.kept = (*arguments, out, *index)
         self.job: Any
@@ -145,8 +145,8 @@ class Emulated:
         assert b.is_contiguous()
         forward = op == OPS[0]
         bias = None if not forward or arguments[2] is None else arguments[2].data_ptr()
-        begin, source, number = (index.crow, index.col, None) if forward else (index.tcrow, index.tcol, index.tblock)
-        pointers = (b.data_ptr(), bias, begin.data_ptr(), source.data_ptr(), None if number is None else number.data_ptr())
+        arrays = (index.crow, index.col, None) if forward else (index.tcrow, index.tcol, index.tblock)
+        pointers = (b.data_ptr(), bias, *(None if array is None else array.data_ptr() for array in arrays))
         sizes = (layout.out_sites, co, ci, ci, 1) if forward else (layout.in_sites, ci, co, 1, ci)
         self.sources = layout.in_sites if forward else layout.out_sites
         self.job = ProductJob(View.of(out), View.of(a), *pointers, a.size(0), *sizes, layout.nnzb, 1)
@@ -159,7 +159,7 @@ class Emulated:
         """The number of the kernel that would be launched, or -1."""
         return int(self.library.chosen(ctypes.byref(self.job), list(MATHS).index(math), PATHS.index(path)))
 
-    def run(self, kernel: int, schedule: Schedule = Schedule(), members: int = 0) -> Done:
+    def run(self, kernel: int, schedule: Schedule = IN_ORDER, members: int = 0) -> Done:
         """Run one kernel. members: of each program, chosen where 0."""
         weights = self.job.entries * self.job.out * getattr(self.job, "in")
         tensors = [t for t in self.kept if isinstance(t, Tensor) and t.dtype.is_floating_point]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from efcn_kernels.bench.device import PRECISIONS, backends, best_backend, clock, tf32
-from efcn_kernels.bench.result import NO_GRAD_INPUT, OURS, CaseResult
+from efcn_kernels.bench.result import BY_CUDA, NO_GRAD_INPUT, OURS, CaseResult
 from efcn_kernels.bench.run import WrongAnswer, contender, time_ways
 from efcn_kernels.bench.step import ORDERS, Ours, Step
 from efcn_kernels.bench.suite import torch_bsr
@@ -20,6 +20,8 @@ from efcn_kernels.ops import dispatch
 
 # the orders for which kernels have a fast path; NCHW is that of most scripts, and only its step is timed
 _FAST = ("batch-last", "channels_last")
+# held against each other, so timed alike
+_RIVALS = ("cuda", "triton")
 
 
 def measure(item: Item, device: torch.device, ceilings: Ceilings, rounds: int, limit_s: float) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def measure(item: Item, device: torch.device, ceilings: Ceilings, rounds: int, l
         result = CaseResult(item.case, item.batch, ours.layer.layout.nnz, *ours.work)
         watch = clock(device)
         ways = _steps(ours, operands)
+        ways |= _by_cuda(ours, best, result, operands)
         ways |= _competitors(item, ours, result, limit_s, watch, operands)
         kinds: list[Mapping[str, Mapping[str, Step]]] = [ways, our_passes(ours, best, _FAST, operands)]
         others = _others(ours, best, result, limit_s, watch, operands)
@@ -54,6 +57,23 @@ def _steps(ours: Ours, operands: float) -> dict[str, Mapping[str, Step]]:
         for order, step in steps.items():
             check_step(f"{name}, {order}", step(), ours, operands, grad_input=name == OURS)
     return ways
+
+
+def _by_cuda(ours: Ours, best: str, result: CaseResult, operands: float) -> dict[str, Mapping[str, Step]]:
+    """The whole step by cuda's kernels where they are not the best ones anyway; `result.skipped` says why it is missing."""
+    if best == "cuda":
+        return {}
+    reason = backends(ours.x.device, ours.x.dtype)["cuda"]
+    steps = {order: ours.step(order, backend="cuda") for order in _FAST}
+    try:
+        for order, step in {} if reason else steps.items():
+            check_step(f"{BY_CUDA}, {order}", step(), ours, operands)
+    except (WrongAnswer, RuntimeError) as error:
+        reason = f"{'disagrees' if isinstance(error, WrongAnswer) else 'fails'}: {error}"
+    if reason is None:
+        return {BY_CUDA: steps}
+    result.skipped[BY_CUDA] = reason
+    return {}
 
 
 def _competitors(item: Item, ours: Ours, result: CaseResult, limit_s: float, watch: Clock, operands: float) -> dict[str, Mapping[str, Step]]:
@@ -80,11 +100,14 @@ def _competitors(item: Item, ours: Ours, result: CaseResult, limit_s: float, wat
 def _others(ours: Ours, best: str, result: CaseResult, limit_s: float, watch: Clock, operands: float) -> dict[str, dict[str, dict[str, Step]]]:
     """The passes of our other backends and of torch's BSR; `result.skipped` says why one is missing."""
     found: dict[str, dict[str, dict[str, Step]]] = {}
-    for name in (name for name, reason in backends(ours.x.device, ours.x.dtype).items() if reason is None and name != best):
+    states = backends(ours.x.device, ours.x.dtype)
+    if states["cuda"] is not None:
+        result.skipped["cuda backend"] = states["cuda"]
+    for name in (name for name, reason in states.items() if reason is None and name != best):
         try:
             skipped = _too_slow(ours, name, limit_s, watch)
             if skipped is None:
-                found[f"{name} backend"] = our_passes(ours, name, ("batch-last",), operands)
+                found[f"{name} backend"] = our_passes(ours, name, _FAST if name in _RIVALS else _FAST[:1], operands)
         except WrongAnswer as error:
             skipped = f"disagrees: {error}"
         except torch.OutOfMemoryError:

@@ -16,6 +16,7 @@ from efcn_kernels.bench.suite.layers import BATCHES, LAYERS, Item
 from efcn_kernels.bench.suite.layers import items as layer_items
 from efcn_kernels.bench.suite.model import Ceilings
 from efcn_kernels.bench.suite.store import Items, Store
+from efcn_kernels.ops import dispatch
 from efcn_kernels.verify.geometries import GEOMETRIES
 
 # what a trial run on a CPU looks at
@@ -31,7 +32,8 @@ class Setting:
 
     def identity(self) -> dict[str, Any]:
         """What must be alike for results to be taken over: code, chip, manner."""
-        return {"sources": sources(), "device": hardware(self.device).get("gpu", str(self.device)), "quick": self.quick}
+        device = hardware(self.device).get("gpu", str(self.device))
+        return {"sources": sources(), "device": device, "quick": self.quick, "cuda": dispatch.get("cuda").state}
 
     def provenance(self) -> dict[str, Any]:
         """Date, machine, commit and versions, with what the GPU is and does now."""

@@ -7,8 +7,8 @@ import sys
 import torch
 
 from efcn_kernels.bench.cases import Case
-from efcn_kernels.bench.device import backends
 from efcn_kernels.bench.step import Ours
+from efcn_kernels.bench.suite.engines import engines
 from efcn_kernels.bench.suite.measure import our_passes
 
 # a block of each kind: few channels, odd ones, whole tiles
@@ -22,14 +22,18 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def main(device: torch.device) -> None:
     """Every backend but the reference, which has no kernels of its own, where there is another; each answer is checked."""
+    there, absent = engines(device)
+    for name, reason in absent.items():
+        print(f"{name}: not there, {reason}")
+    own = [engine for engine in there if engine.backend != "reference"] or there
     for dtype in DTYPES:
-        there = [name for name, reason in backends(device, dtype).items() if reason is None]
-        own = [name for name in there if name != "reference"] or there
         for case in CASES:
             ours = Ours.make(case, 7, dtype, device)
-            for name in own:
-                our_passes(ours, name, ("batch-last", "channels_last"), 0.0)
-                print(f"{name}, {case.name}, {dtype}: right")
+            for engine in own:
+                if dtype in engine.dtypes(device, DTYPES):
+                    with engine.forced():
+                        our_passes(ours, engine.backend, ("batch-last", "channels_last"), 0.0)
+                    print(f"{engine}, {case.name}, {dtype}: right")
 
 
 if __name__ == "__main__":

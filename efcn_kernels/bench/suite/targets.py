@@ -11,11 +11,14 @@ from efcn_kernels.bench.cases import Case, select
 from efcn_kernels.bench.device import PRECISIONS
 from efcn_kernels.bench.result import OURS
 from efcn_kernels.bench.suite import networks
-from efcn_kernels.bench.suite.layers import BATCH, COMPILED, LAYERS, TARGETED, WIDE, Item, vgg11
+from efcn_kernels.bench.suite.layers import BATCH, BATCHES, COMPILED, LAYERS, TARGETED, WIDE, Item, vgg11
 from efcn_kernels.bench.suite.model import Ceilings, dense_fits, layout_of, predict, predict_training
 from efcn_kernels.bench.targets import Entry, Row, Run, Target, evaluate, ratio
 
 OF_ROOFLINE, OVER_COMPILED, OVER_DENSE, DENSITY, OF_CNN = 0.60, 2, 3, 0.28, 1.5
+# of cuda's kernels over Triton's: blocks with fewer than NARROW channels out or in, FEWEST images, and what is neither
+NARROW, FEWEST = 16, min(BATCHES)
+OVER_TRITON_NARROW, OVER_TRITON_FEW, OVER_TRITON = 1.5, 1.2, 0.9
 _NETWORKS = ("skinny", "alexnet")
 
 
@@ -37,6 +40,15 @@ def memory(entry: Entry, run: Run) -> dict[str, float]:
     return {"": entry["peak_bytes"] / there} if entry["peak_bytes"] and there else {}
 
 
+def over_triton(entry: Entry, run: Run) -> dict[str, float]:
+    """Each pass: Triton's time as a multiple of cuda's; nothing where one of them was not timed."""
+    others = {name.removesuffix(" backend"): passes for name, passes in entry.get("others", {}).items()}
+    both = {entry.get("backend"): entry["passes"], **others}
+    if not {"cuda", "triton"} <= set(both):
+        return {}
+    return {name: both["triton"][name]["median_ms"] / timing["median_ms"] for name, timing in both["cuda"].items()}
+
+
 @cache
 def targets(precision: str) -> tuple[Target, ...]:
     """Those of one precision."""
@@ -50,6 +62,9 @@ def targets(precision: str) -> tuple[Target, ...]:
         Target(
             ("vgg11",), f"memory of a training step at 224 / the chip's, {precision}", memory, 1, at_most=True, batch=networks.LARGE, percent=False
         ),
+        _over_triton([case for case in LAYERS if _narrow(case)], BATCH, f"blocks under {NARROW} channels", OVER_TRITON_NARROW, precision),
+        _over_triton(LAYERS, FEWEST, "few images", OVER_TRITON_FEW, precision),
+        _over_triton([case for case in LAYERS if not _narrow(case)], BATCH, "elsewhere", OVER_TRITON, precision),
     )
 
 
@@ -90,6 +105,15 @@ def _summed(target: Target, runs: Sequence[Run]) -> Target:
 
 def _times(layers: Sequence[str], what: str, name: str, limit: float, precision: str) -> Target:
     return Target(tuple(layers), f"{what}, {precision}", ratio(name, OURS), limit, batch=BATCH, percent=False)
+
+
+def _narrow(case: Case) -> bool:
+    return min(layout_of(case).block) < NARROW
+
+
+def _over_triton(layers: Sequence[Case], batch: int, where: str, limit: float, precision: str) -> Target:
+    names = tuple(case.name for case in layers)
+    return Target(names, f"Triton's pass / cuda's, {where}, {precision}", over_triton, limit, batch=batch, percent=False)
 
 
 def _least_memory(layers: Sequence[Case], batch: int, precision: str) -> float:

@@ -32,7 +32,8 @@ def sanitizers(device: torch.device, limit_s: float) -> dict[str, Callable[[], d
 
 def kernel_tests(device: torch.device, limit_s: float) -> dict[str, Callable[[], dict[str, Any]]]:
     """One item for each file of tests that runs on a GPU where there is one; none outside of a source tree and on a CPU, where CI runs them."""
-    files = sorted((Path(__file__).parents[3] / "tests").glob("test_triton*.py")) if device.type == "cuda" else []
+    tests = Path(__file__).parents[3] / "tests"
+    files = sorted([*tests.glob("test_triton*.py"), *tests.glob("test_cuda.py")]) if device.type == "cuda" else []
     return {path.name: _tests(path, limit_s) for path in files}
 
 

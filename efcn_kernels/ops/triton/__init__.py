@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from efcn_kernels.ops.dispatch import Backend, Problem
+from efcn_kernels.ops.gpu import DTYPES, why_not_capable
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 OLDEST = (3, 6)
-_OLDEST_CAPABILITY = (8, 0)
 
 
 @cache
@@ -45,10 +44,7 @@ def _refuse(problem: Problem) -> str | None:
         return None
     if problem.device.type != "cuda":
         return f"it computes on a GPU only, got {problem.device} (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
-    capability = (9, 0) if torch.version.hip else torch.cuda.get_device_capability(problem.device)
-    if capability < _OLDEST_CAPABILITY:
-        return f"it needs compute capability 8.0 or newer, {problem.device} has {capability[0]}.{capability[1]}"
-    return None
+    return None if torch.version.hip else why_not_capable(problem.device)
 
 
 def _pass(op: str) -> Any:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from efcn_kernels.ops.gpu import tf32_allowed
+
 # so many programs fill a chip (an H200 has 132 multiprocessors, an A100 108); unmeasured
 PROGRAMS = 128
 _SMALLEST = 16
@@ -60,8 +62,7 @@ class Shape(NamedTuple):
 def kind_of(dtype: torch.dtype) -> str:
     """How tensors of this dtype are multiplied; float32 by torch's own switch (torch.backends.cuda.matmul)."""
     if dtype == torch.float32:
-        # the new name of allow_tf32: reading that one raises where a program has set this one
-        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+        return "tf32" if tf32_allowed() else "ieee"
     return "float64" if dtype == torch.float64 else "half"
 
 

@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from efcn_kernels.index import Index
-from efcn_kernels.ops.sgd import SGD, sgd_step
+from efcn_kernels.ops.sgd import SGD, step_by_gradient
 from efcn_kernels.ops.triton import interpreting
 from efcn_kernels.ops.triton.configs import VECTOR_BYTES, Config, Shape, kind_of, pick
 from efcn_kernels.ops.triton.product import product
@@ -43,9 +43,7 @@ def bsr_linear_backward_weight_sgd(
     if values.is_contiguous() and (momentum_buffer is None or momentum_buffer.is_contiguous()):
         _weight(values, momentum_buffer, gy, x, None if mask is None else mask.contiguous(), rule, index)
         return
-    gradient = torch.empty(values.shape, dtype=values.dtype, device=values.device)
-    _weight(gradient, None, gy, x, None, None, index)
-    sgd_step(values, momentum_buffer, gradient if mask is None else gradient * mask, rule)
+    step_by_gradient(bsr_linear_backward_weight, values, momentum_buffer, gy, x, mask, rule, index)
 
 
 def _product(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, begin: Tensor, source: Tensor, block: Tensor | None) -> None:

@@ -1,0 +1,1 @@
+"""What setup.py needs beside setuptools, in files of their own."""

@@ -80,7 +80,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	@cuda=1; $(BIN)/python -m build_tools.cuda || { cuda=0; echo "CUDA: not compiled, there is no nvcc"; }; \
-	  EFCN_CUDA=$$cuda EFCN_WERROR=1 $(BIN)/python setup.py -q build --build-base build/werror
+	  EFCN_CUDA=$$cuda EFCN_CUDA_ARCHS=sm_80 EFCN_WERROR=1 $(BIN)/python setup.py -q build --build-base build/werror
 	@if command -v aarch64-linux-gnu-g++ >/dev/null; then \
 	  aarch64-linux-gnu-g++ -std=c++17 -O3 -Wall -Wextra -Werror -c csrc/cpu/isa_base.cpp -o build/werror/isa_neon.o && echo "NEON: compiled"; \
 	else echo "NEON: not compiled, there is no aarch64-linux-gnu-g++"; fi

@@ -25,8 +25,11 @@ cudaError_t launch(const Job& plain, cudaStream_t stream) {
   const int64_t programs = Body::programs(job), shared = Body::shared_bytes(job);
   if (programs > 0x7fffffff) return cudaErrorInvalidConfiguration;
   const auto kernel = run_program<Body, C, Job>;
-  const cudaError_t granted = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  if (granted != cudaSuccess) return granted;
+  // what every kernel may have without asking
+  if (shared > 48 << 10) {
+    const cudaError_t granted = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (granted != cudaSuccess) return granted;
+  }
   kernel<<<static_cast<unsigned>(programs), C::threads, static_cast<size_t>(shared), stream>>>(job);
   return cudaGetLastError();
 }

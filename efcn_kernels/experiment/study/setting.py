@@ -50,7 +50,8 @@ class Setting:
         channels, *size = self.shape
         network = _MODELS[self.config.network.name](channels, (size[0], size[1]), self.classes)
         # the Skinny CNN's step: 0.72 of that in torch's default order (Zen 4, one thread)
-        return network.to(self.device, memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network.to(self.device)
 
     def optimizer(self, network: nn.Module, how: CNN | Relax, fused: bool = True) -> EFCNSGD:
         """SGD by one section of the configuration. fused: as in EFCNSGD, on the CPU."""

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from efcn_kernels.experiment.results import environment, prepare_folder
+from efcn_kernels.experiment.results import environment, portable, prepare_folder
 
 from . import plan
 from .config import Config
@@ -33,7 +33,7 @@ class Workspace:
             self._check(task)
         sessions = read_json(self.root / "environment.json") or {"sessions": []}
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        sessions["sessions"].append({"started": started, "command": sys.argv[1:], **environment()})
+        sessions["sessions"].append({"started": started, "command": portable(sys.argv[1:]), **environment()})
         write_whole(self.root / "environment.json", json.dumps(sessions, indent=1).encode())
         write_whole(self.root / "config.toml", self.config.toml().encode())
 

@@ -26,11 +26,15 @@ class Workspace:
     def __init__(self, root: Path, config: Config) -> None:
         self.root, self.config = root, config
 
+    def check(self) -> None:
+        """Raises FolderError where the folder holds what another configuration has made."""
+        for task in plan.tasks(self.config):
+            self._check(task)
+
     def open(self) -> None:
         """Note the configuration and the machine. Raises FolderError, StorageError, OutputError for a folder that cannot be written."""
         prepare_folder(self.root)
-        for task in plan.tasks(self.config):
-            self._check(task)
+        self.check()
         sessions = read_json(self.root / "environment.json") or {"sessions": []}
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         sessions["sessions"].append({"started": started, "command": portable(sys.argv[1:]), **environment()})
@@ -48,6 +52,14 @@ class Workspace:
     def journal(self, task: Task) -> Journal:
         """Its metrics by epoch."""
         return Journal(self.folder(task) / "metrics.jsonl")
+
+    def progress(self, task: Task) -> dict[str, Any] | None:
+        """Images done and in all and the seconds so far, as the task last said; None before it has."""
+        try:
+            return read_json(self.folder(task) / "progress.json")
+        except ValueError:
+            # it is being written, or was when its process died
+            return None
 
     def result(self, task: Task) -> dict[str, Any] | None:
         """What the task found, or None before its end (its end as configured now)."""

@@ -119,7 +119,7 @@ def _main(study: Study) -> list[Block]:
             str(row.time),
             f"{100 * row.follower:.2f}",
             f"{100 * row.rival:.2f}",
-            str(row.apart),
+            str(row.apart).removesuffix(" points"),
             row.verdict,
             str(row.apart.seeds),
             f"{100 * row.late:+.2f}",
@@ -128,7 +128,17 @@ def _main(study: Study) -> list[Block]:
         for row in comparisons(study)
     ]
     if rows:
-        head = ["follower", "t_w", "at its end / %", f"{study.rival} / %", "difference", "verdict", "seeds", "last epochs", "best epochs / %"]
+        head = [
+            "follower",
+            "t_w",
+            "at its end / %",
+            f"{study.rival} / %",
+            "difference / points",
+            "verdict",
+            "seeds",
+            "last epochs",
+            "best epochs / %",
+        ]
         blocks += [Table(head, rows), Text(texts.comparison(study))]
     return blocks
 

@@ -15,7 +15,7 @@ from efcn_kernels.experiment.study.journal import read
 from efcn_kernels.experiment.study.plan import Task
 from efcn_kernels.experiment.study.workspace import Workspace, read_json
 
-# epochs at the end over which accuracies are averaged, and whose spread says how much one epoch's is worth
+# epochs at the end whose median and spread say how much the last one's accuracy is worth
 LATE = 10
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def exactness_rows(study: Study) -> list[dict[str, Any]]:
 class Comparison:
     """A follower and its rival at their ends, as means over the seeds whose two trainings have finished.
 
-    late: the difference of the means over the last epochs, best: the two best accuracies of any epoch.
+    late: the difference of the medians over the last epochs, best: the two best accuracies of any epoch.
     """
 
     arm: str
@@ -97,7 +98,7 @@ def comparisons(study: Study) -> list[Comparison]:
             if apart is None:
                 continue
             follower, rival = (mean([pair[i].rows[-1]["test_accuracy"] for pair in ends]) for i in (0, 1))
-            late = mean([mean(a.late) - mean(b.late) for a, b in ends])
+            late = mean([median(a.late) - median(b.late) for a, b in ends])
             best = mean([a.best for a, _ in ends]), mean([b.best for _, b in ends])
             found.append(Comparison(arm, time, follower, rival, apart, late, best))
     return found

@@ -146,9 +146,9 @@ def main(study: Study) -> str:
 def comparison(study: Study) -> str:
     """Below the table of comparisons."""
     return (
-        f"Difference: at the last epoch, with one standard error. Last epochs: difference of the means over the last {LATE} "
-        "epochs, in points; it shows whether the last epoch was a lucky one. Best epochs: the highest accuracy of any epoch, "
-        f"follower / {study.rival}; it is chosen on the test set itself, so both are too good, and no verdict uses it."
+        f"Difference: at the last epoch, with one standard error. Last epochs: difference of the medians over the last {LATE} "
+        "epochs, in points; where it tells another story, the last epoch was a lucky or an unlucky one. Best epochs: the highest accuracy of any "
+        f"epoch, follower / {study.rival}; it is chosen on the test set itself, so both are too good, and no verdict uses it."
     )
 
 

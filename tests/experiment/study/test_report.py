@@ -17,7 +17,7 @@ from efcn_kernels.experiment.report import texts, write_report
 from efcn_kernels.experiment.report.claims import Claim, judge
 from efcn_kernels.experiment.report.compare import Difference, difference
 from efcn_kernels.experiment.report.costs import slower
-from efcn_kernels.experiment.report.gather import Study
+from efcn_kernels.experiment.report.gather import Found, Study
 from efcn_kernels.experiment.report.main_figure import final_accuracy
 from efcn_kernels.experiment.report.numbers import comparisons
 from efcn_kernels.experiment.study import plan
@@ -249,6 +249,11 @@ def test_the_comparison_is_with_the_control(tmp_path: Path) -> None:
     worse = rows["eLCN", 1]
     assert (worse.follower, worse.rival, worse.verdict) == (0.72, 0.74, "worse")
     assert rows["eLCN", 0].verdict == "no difference seen"
+    assert (round(worse.late, 12), worse.best) == (-0.02, (0.72, 0.74))
+    # an epoch that the loss leapt up in moves the end, not the median of the last ones
+    leaping = [0.70, 0.71, 0.72, 0.30]
+    rows_by_epoch = [{"epoch": epoch, "test_accuracy": value, "measured": {}} for epoch, value in enumerate([0.1, *leaping])]
+    assert Found(plan.tasks(study.config)[0], rows_by_epoch, None).late == leaping
     assert slower(study, "eLCN") == [1.0, 1.0]
     lines = texts.in_short(study)
     assert "at 0 of 2 relax times and worse at 1" in lines[0]

@@ -129,7 +129,9 @@ def test_what_was_written_after_the_checkpoint_is_not_there_twice(whole: Path, t
     _break_off(tmp_path, processes)
     (journal,) = tmp_path.rglob("metrics.jsonl")
     rows = Workspace(whole, WANTED).journal(plan.tasks(WANTED)[0]).path.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(rows[: len(read(journal)) + 1]) + rows[-1][:40])
+    # its own lines stay as they are: the checkpoint says how many bytes they have
+    there = journal.read_bytes()[: journal.read_bytes().rfind(b"\n") + 1]
+    journal.write_bytes(there + rows[min(there.count(b"\n"), len(rows) - 1)] + rows[-1][:40])
     work(tmp_path, WANTED)
     assert bits(tmp_path) == bits(whole)
 

@@ -155,6 +155,8 @@ def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyP
         (["relax", str(EMBEDDED), "--set", "relax.epoch=3"], ["unknown key 'relax.epoch'", "did you mean 'epochs'?"]),
         (["relax", str(EMBEDDED), "--set", "relax.times=[3, 900]"], ["relax.times [900] lie beyond"]),
         (["report", "nowhere"], ["nowhere is no study", "efcn relax"]),
+        (["report", "nowhere", "--publish", "there"], ["nowhere is no study", "efcn relax"]),
+        (["report", "nowhere", "--publish", "there", "--out", "x"], ["--publish there", "leave --out x away"]),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], parts: list[str]) -> None:

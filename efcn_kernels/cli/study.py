@@ -63,11 +63,17 @@ def relax(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What efcn relax wrote, finished or not.")],
     out: Annotated[Path | None, typer.Option(help="Where the report goes; FOLDER/report if not given.", metavar="DIR")] = None,
+    publish: Annotated[
+        Path | None, typer.Option(help="Copy there all that the report needs, without checkpoints and paths, and the report.", metavar="DIR")
+    ] = None,
 ) -> None:
-    """Write what a study found as one HTML page, with its figures as PNG and SVG and its numbers as CSV."""
-    from efcn_kernels.experiment.report import write_report
+    """Write what a study found as one HTML page and as Markdown, with its figures as PNG and SVG and its numbers as CSV."""
+    from efcn_kernels.experiment.report import publish_study, write_report
     from efcn_kernels.experiment.results import OutputError
+    from efcn_kernels.experiment.study.storage import StorageError
 
-    with bad_input(ValueError, OutputError):
-        page = write_report(folder, out)
+    if publish is not None and out is not None:
+        raise InputError(f"--publish {publish} writes its report below itself: leave --out {out} away")
+    with bad_input(ValueError, OutputError, StorageError):
+        page = write_report(folder, out) if publish is None else publish_study(folder, publish)
     Console().print(str(page), soft_wrap=True)

@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import re
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +14,11 @@ from statistics import median
 from typing import Any
 
 import torch
+
+_OF_MACHINE = ("--out", "--ray")
+_FOLDER = "data.folder"
+# an absolute path, alone or after an equals sign
+_PATH = re.compile(r"(^|=)((?:~[^/]*)?/.*)")
 
 
 def seconds_per_epoch(results: dict[str, Any], name: str) -> float:
@@ -41,12 +48,34 @@ def environment() -> dict[str, Any]:
     return {
         "python": sys.version.split()[0],
         "packages": {name: _version(name) for name in ("efcn-kernels", "torch", "numpy", "matplotlib", "triton")},
-        "platform": platform.platform(),
+        "platform": without_kernel(platform.platform()),
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def without_kernel(name: str) -> str:
+    """A name of `platform.platform` less the kernel's release, which may tell whose machine it is and matters to no number."""
+    system, *_ = name.split("-")
+    front, libc, back = name.partition("-with-")
+    return f"{system}-{front.rsplit('-', 1)[-1]}{libc}{back}"
+
+
+def portable(command: Sequence[str]) -> list[str]:
+    """A command's arguments without what only its own machine knows: where results and images lie, the cluster, folders before a file's name."""
+    left, kept = list(command), []
+    while left:
+        word, *left = left
+        name, equals, _ = word.partition("=")
+        if name in _OF_MACHINE:
+            left = left if equals else left[1:]
+        elif word == "--set" and left and left[0].startswith(_FOLDER):
+            left = left[1:]
+        elif not word.startswith(f"--set={_FOLDER}"):
+            kept.append(_PATH.sub(lambda found: found[1] + Path(found[2]).name, word))
+    return kept
 
 
 class Results:

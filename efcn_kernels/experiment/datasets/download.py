@@ -88,7 +88,7 @@ def what_to_put_where(spec: DatasetSpec, root: Path, why: str) -> str:
     files = ", ".join(spec.downloads)
     return (
         f"{spec.name} is not in {root}; {why}: put {files} from {spec.base_url} into {target}, "
-        "or name the folder that holds the files (data_dir, --data-dir or EFCN_DATA)."
+        "or name the folder that holds the files (data_dir, --data-dir, a study's data.folder, or EFCN_DATA)."
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from efcn_kernels.experiment.tables import standard_error
 
-from .gather import mean
+from .gather import Study, mean
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,27 @@ def difference(a: Mapping[int, float], b: Mapping[int, float], test_images: int)
     if len(seeds) >= 3:
         error = max(error, float(np.std(apart, ddof=1)) / len(seeds) ** 0.5)
     return Difference(mean(apart), error, len(seeds))
+
+
+def against_rival(study: Study, arm: str, time: int) -> Difference | None:
+    """Final accuracy of a follower minus its rival's, over the seeds whose two trainings have both finished."""
+    ends = [(a, b) for a, b in study.pairs(arm, time) if a.finished and b.finished]
+    follower, rival = ({pair[i].task.seed: pair[i].rows[-1]["test_accuracy"] for pair in ends} for i in (0, 1))
+    return difference(follower, rival, study.test_images)
+
+
+def so_far(study: Study, arm: str, time: int) -> tuple[int, Difference] | None:
+    """(epoch, difference at it): the last that a follower under way and its rival have both reached, of the first such seed."""
+    for a, b in study.pairs(arm, time):
+        if a.under_way or (a.finished and b.under_way):
+            epoch = min(a.rows[-1]["epoch"], b.rows[-1]["epoch"])
+            ends = [{a.task.seed: row["test_accuracy"]} for run in (a, b) if (row := run.at(epoch)) is not None]
+            apart = difference(ends[0], ends[1], study.test_images) if len(ends) == 2 and epoch > time else None
+            if apart is not None:
+                return epoch, apart
+    return None
+
+
+def many(count: int, thing: str) -> str:
+    """A number of things in words."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -1,6 +1,5 @@
-"""The report's figures but for heat maps (matplotlib, no display); each is None where its data are missing."""
+"""The report's figures but for the main one and heat maps (matplotlib, no display); each is None where its data are missing."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,50 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from efcn_kernels.experiment.styles import style_of
-from efcn_kernels.experiment.tables import standard_error
 
 from .claims import relative_distance
+from .drawing import across, band, clean, legend, relax_axis, some_of, width
 from .gather import Study, last_measured, mean
 
-# more panels beside each other are not legible
-_PANELS = 4
-
-
-def final_accuracy(study: Study) -> Figure | None:
-    """The main figure: final test accuracy against the relax time."""
-    figure = Figure(figsize=(8.5, 5), layout="constrained")
-    ax = figure.subplots()
-    drawn = False
-    for arm in study.relaxed:
-        label = f"{arm}, going on from $t_w$" if arm != "CNN" else "control: the CNN going on from $t_w$ with the same rate"
-        drawn |= _across(ax, {time: list(study.final(arm, time).values()) for time in study.times}, label=label, **style_of(arm))
-    for arm, label, look in (("CNN", "CNN never stopped, at its end", {"color": "0.55", "linewidth": 3}), ("FCN", "FCN", style_of("FCN"))):
-        values = list(study.final(arm).values())
-        if values:
-            # a level has no points of its own
-            look = {key: value for key, value in look.items() if key != "marker"}
-            ax.axhline(100 * mean(values), label=label, zorder=1, **look)
-            if len(values) > 1:
-                ax.axhspan(100 * min(values), 100 * max(values), color=look["color"], alpha=0.15, linewidth=0)
-    if not drawn:
-        return None
-    # the first of these lie so low that the picture is not made to hold them
-    heights = ax.get_ylim()
-    before = {time: list(study.cnn_at(time).values()) for time in study.times}
-    _across(ax, before, label="CNN at $t_w$", color="0.55", linestyle=":", linewidth=1, marker=".")
-    ax.set_ylim(heights)
-    _relax_axis(ax, study)
-    ax.set_ylabel("final test accuracy / %")
-    _clean(ax)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return figure
+# of a training's epochs: what comes before may leave the picture, so that the networks can be told apart
+_STEEP = 0.1
+# lines that a legend can name; more of them need a colour scale
+_NAMED = 7
 
 
 def curves(study: Study) -> Figure | None:
     """Loss and accuracy over the epochs, for some of the relax times."""
-    times = _some(study.times)
+    times = shown_times(study)
     keys = (("train_loss", "training loss / nats", 1), ("test_loss", "test loss / nats", 1), ("test_accuracy", "test accuracy / %", 100))
-    figure = Figure(figsize=(_width(len(times)), 8), layout="constrained")
+    figure = Figure(figsize=(width(len(times)), 8), layout="constrained")
     axes = figure.subplots(len(keys), len(times), squeeze=False, sharey="row", sharex="col")
     drawn = False
     for column, time in enumerate(times):
@@ -71,17 +42,25 @@ def curves(study: Study) -> Figure | None:
                 _over_epochs(ax, study, "FCN", None, key, scale, last, label="FCN", **look)
             ax.axvline(time, color="0.8", linewidth=1, zorder=0)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-            _clean(ax)
+            clean(ax)
             if column == 0:
                 ax.set_ylabel(label)
         axes[0][column].set_title(f"$t_w$ = {time}", fontsize=10)
         axes[-1][column].set_xlabel("epoch since initialisation")
-        # the first steep epochs may leave the picture, so that the networks can be told apart
         axes[-1][column].set_xlim(max(0, time - 0.15 * study.config.relax.epochs), time + study.config.relax.epochs)
     if not drawn:
         return None
-    _legend(figure, axes[0][0])
+    axes[-1][0].set_ylim(bottom=_floor(study, times))
+    legend(figure, axes[0][0])
     return figure
+
+
+def _floor(study: Study, times: tuple[int, ...]) -> float | None:
+    """The lowest test accuracy after the steep epochs, of all that starts from a snapshot; None where nothing is past them."""
+    steep = _STEEP * study.config.relax.epochs
+    runs = [run for time in times for arm in study.relaxed for run in study.of(arm, time)]
+    late = [row["test_accuracy"] for run in runs for row in run.rows if row["epoch"] - run.task.start > steep and row["test_accuracy"] is not None]
+    return 100 * min(late) - 2 if late else None
 
 
 def deviations(study: Study) -> Figure | None:
@@ -93,27 +72,33 @@ def deviations(study: Study) -> Figure | None:
     if arms == ["eLCN"]:
         # it has no off-local weights
         del quantities["delta"]
-    figure = Figure(figsize=(_width(len(arms)) + 1, 0.8 + 2.6 * len(quantities)), layout="constrained")
+    figure = Figure(figsize=(width(len(arms)) + 1, 0.8 + 2.6 * len(quantities)), layout="constrained")
     axes = figure.subplots(len(quantities), len(arms), squeeze=False, sharex=True, sharey="row")
-    norm = SymLogNorm(1, vmin=0, vmax=max(study.times[-1], 1))
+    # the last colours of the scale are too light for a line
+    norm = SymLogNorm(1, vmin=0, vmax=1.6 * max(study.times[-1], 1))
     colours = colormaps["cividis"]
+    named = len(study.times) <= _NAMED
     for column, arm in enumerate(arms):
         for row, (key, label) in enumerate(quantities.items()):
             ax = axes[row][column]
             for time in study.times:
-                _deviation(ax, study, arm, time, key, color=colours(norm(time)))
+                colour = colours(0.85 * study.times.index(time) / len(study.times) if named else norm(time))
+                _deviation(ax, study, arm, time, key, color=colour, label=f"$t_w$ = {time}")
             for run in study.of("FCN")[:1]:
                 level = last_measured(run, key, "whole")
                 if level is not None and column == 0:
                     # its line would press all others to the bottom
                     ax.annotate(f"FCN: {level:.3f}", (0.03, 0.95), xycoords="axes fraction", va="top", fontsize=9, color=style_of("FCN")["color"])
-            _clean(ax)
+            clean(ax)
             if column == 0:
                 ax.set_ylabel(label)
         axes[0][column].set_title(arm, fontsize=10)
         axes[-1][column].set_xlabel("epochs after $t_w$")
+    if named:
+        legend(figure, axes[0][0])
+        return figure
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="relax time $t_w$ / epochs", shrink=0.7)
-    bar.set_ticks(list(_some(study.times, 7)), labels=[str(time) for time in _some(study.times, 7)])
+    bar.set_ticks(list(some_of(study.times, 7)), labels=[str(time) for time in some_of(study.times, 7)])
     return figure
 
 
@@ -122,7 +107,7 @@ def masked_accuracy(study: Study) -> Figure | None:
     arms = [arm for arm in study.config.relax.followers if any(run.finished for time in study.times for run in study.of(arm, time))]
     if not arms:
         return None
-    figure = Figure(figsize=(_width(len(arms)), 4.2), layout="constrained")
+    figure = Figure(figsize=(width(len(arms)), 4.2), layout="constrained")
     axes = figure.subplots(1, len(arms), squeeze=False, sharey=True)[0]
     parts = (
         ((), "all weights", {"color": "#000000", "marker": "o", "linestyle": "-"}),
@@ -137,13 +122,13 @@ def masked_accuracy(study: Study) -> Figure | None:
                 runs = [run for run in study.of(arm, time) if run.finished]
                 seen = [last_measured(run, *keys) if keys else run.rows[-1]["test_accuracy"] for run in runs]
                 values[time] = [value for value in seen if value is not None]
-            _across(ax, values, label=label, **look)
+            across(ax, values, label=label, **look)
         ax.set_title(arm, fontsize=10)
-        _relax_axis(ax, study)
-        _clean(ax)
+        relax_axis(ax, study)
+        clean(ax)
     axes[0].set_ylabel("test accuracy / %")
     # the one with all the parts
-    _legend(figure, max(axes, key=lambda ax: len(ax.lines)))
+    legend(figure, max(axes, key=lambda ax: len(ax.lines)))
     return figure
 
 
@@ -164,9 +149,10 @@ def distances(study: Study) -> Figure | None:
     fcn = list(study.final("FCN").values())
     if fcn:
         ax.axhline(100 * mean(fcn), label="FCN", color=style_of("FCN")["color"], linestyle="--")
+    ax.ticklabel_format(useOffset=False)
     ax.set_xlabel("distance to the nearest CNN / norm of all weights (beside each point: $t_w$)")
     ax.set_ylabel("final test accuracy / %")
-    _clean(ax)
+    clean(ax)
     ax.legend(frameon=False, fontsize=9)
     return figure
 
@@ -184,7 +170,7 @@ def paths(study: Study) -> Figure | None:
         "string": {"color": "#D55E00", "linestyle": "-.", "marker": "o", "markersize": 4},
         "outputs averaged": {"color": "#E69F00", "linestyle": ":", "linewidth": 2.5},
     }
-    figure = Figure(figsize=(_width(len(arms)), 5.6), layout="constrained")
+    figure = Figure(figsize=(width(len(arms)), 5.6), layout="constrained")
     axes = figure.subplots(2, len(arms), squeeze=False, sharex=True, sharey="row")
     for column, arm in enumerate(arms):
         for ax, key, scale in ((axes[0][column], "train_loss", 1), (axes[1][column], "test_accuracy", 100)):
@@ -192,13 +178,13 @@ def paths(study: Study) -> Figure | None:
                 points = [(row["t"], scale * row[key]) for row in rows if (row["follower"], row["way"]) == (arm, way) and row[key] is not None]
                 if points:
                     ax.plot(*zip(*points), label=way, **look)
-            _clean(ax)
+            clean(ax)
         origin = next(row["from"] for row in rows)
         axes[0][column].set_title(f"{'control CNN' if origin == 'CNN' else 'snapshot'} to {arm}, $t_w$ = {time}", fontsize=10)
         axes[1][column].set_xlabel("position on the way")
     axes[0][0].set_ylabel("training loss / nats")
     axes[1][0].set_ylabel("test accuracy / %")
-    _legend(figure, axes[0][0])
+    legend(figure, axes[0][0])
     return figure
 
 
@@ -219,7 +205,7 @@ def cost(study: Study) -> Figure | None:
     dense = rows[0][1]["dense_weights"]
     for ax, values, form in (
         (left, [sizes["weights"] for _, sizes, _ in rows], "{:,.0f}"),
-        (right, [seconds for _, _, seconds in rows], "{:.2g} s"),
+        (right, [seconds for _, _, seconds in rows], "{:.3g} s"),
     ):
         bars = ax.bar(names, values, color=colours, width=0.65)
         ax.bar_label(bars, [form.format(value) for value in values], padding=2, fontsize=9)
@@ -235,16 +221,6 @@ def cost(study: Study) -> Figure | None:
     return figure
 
 
-def _across(ax: Axes, by_time: Mapping[int, list[float]], **look: Any) -> bool:
-    """Mean over seeds against the relax time, the range of the seeds as a band; whether anything was there."""
-    there = {time: [100 * value for value in values] for time, values in by_time.items() if values}
-    if not there:
-        return False
-    (line,) = ax.plot(list(there), [mean(values) for values in there.values()], **({"markersize": 5} | look))
-    _band(ax, there, line.get_color())
-    return True
-
-
 def _over_epochs(ax: Axes, study: Study, arm: str, time: int | None, key: str, scale: float, last: int, **look: Any) -> bool:
     by_epoch: dict[int, list[float]] = {}
     for run in study.of(arm, time):
@@ -254,15 +230,8 @@ def _over_epochs(ax: Axes, study: Study, arm: str, time: int | None, key: str, s
     if not by_epoch:
         return False
     ax.plot(list(by_epoch), [mean(values) for values in by_epoch.values()], **look)
-    _band(ax, by_epoch, look["color"])
+    band(ax, by_epoch, look["color"])
     return True
-
-
-def _band(ax: Axes, values: Mapping[int, list[float]], colour: Any) -> None:
-    """The range of the seeds, where there are several."""
-    if any(len(each) > 1 for each in values.values()):
-        low, high = ([edge(each) for each in values.values()] for edge in (min, max))
-        ax.fill_between(list(values), low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _deviation(ax: Axes, study: Study, arm: str, time: int, key: str, **look: Any) -> None:
@@ -272,44 +241,11 @@ def _deviation(ax: Axes, study: Study, arm: str, time: int, key: str, **look: An
             value = row["measured"].get(key)
             if value is not None:
                 by_epoch.setdefault(row["epoch"] - time, []).append(value["whole"])
-    ax.plot(list(by_epoch), [mean(values) for values in by_epoch.values()], **look)
-
-
-def _relax_axis(ax: Axes, study: Study) -> None:
-    ax.set_xscale("symlog", linthresh=1, linscale=0.5)
-    shown = _some(study.times, 9)
-    ax.set_xticks(shown, [str(time) for time in shown])
-    ax.set_xticks([], minor=True)
-    ax.set_xlabel("relax time $t_w$ / epochs (log scale)")
-
-
-def _clean(ax: Axes) -> None:
-    ax.grid(axis="y", color="0.9")
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _width(panels: int) -> float:
-    """Inches of a figure of so many panels side by side; a legend has room below one."""
-    return max(3.1 * panels + 1, 6.5)
-
-
-def _legend(figure: Figure, ax: Axes) -> None:
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-
-
-def _some(times: tuple[int, ...], count: int = _PANELS) -> tuple[int, ...]:
-    """At most `count` of them, first and last included."""
-    if len(times) <= count:
-        return times
-    return tuple(dict.fromkeys(times[round(i * (len(times) - 1) / (count - 1))] for i in range(count)))
+    if by_epoch:
+        ax.plot(list(by_epoch), [mean(values) for values in by_epoch.values()], **look)
 
 
 def shown_times(study: Study) -> tuple[int, ...]:
-    """The relax times that have a panel of their own."""
-    return _some(study.times)
-
-
-def accuracy_error(study: Study) -> float:
-    """One standard error of the test set at the CNN's final accuracy."""
-    values = list(study.final("CNN").values())
-    return standard_error(mean(values) if values else 0.5, study.test_images)
+    """The relax times that have a panel of their own: of those where something has begun."""
+    begun = tuple(time for time in study.times if any(run.rows for arm in study.relaxed for run in study.of(arm, time)))
+    return some_of(begun or study.times)

@@ -15,6 +15,9 @@ from efcn_kernels.experiment.study.journal import read
 from efcn_kernels.experiment.study.plan import Task
 from efcn_kernels.experiment.study.workspace import Workspace, read_json
 
+# epochs at the end whose median and spread say how much the last one's accuracy is worth
+LATE = 10
+
 
 @dataclass(frozen=True)
 class Found:
@@ -35,6 +38,21 @@ class Found:
         if self.result is not None:
             return "finished" if self.finished else f"diverged after epoch {self.result['end']}"
         return f"epoch {self.rows[-1]['epoch']} of {self.task.end}" if self.rows else "not begun"
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has trained for an epoch and has not come to an end of any kind."""
+        return self.result is None and len(self.rows) > 1
+
+    @property
+    def late(self) -> list[float]:
+        """Test accuracies of the last epochs, at most LATE of them."""
+        return [row["test_accuracy"] for row in self.rows[1:] or self.rows if row["test_accuracy"] is not None][-LATE:]
+
+    @property
+    def best(self) -> float:
+        """The largest test accuracy of all epochs: it is chosen by the test set, so it is too good."""
+        return max(float(row["test_accuracy"]) for row in self.rows if row["test_accuracy"] is not None)
 
     def at(self, epoch: int) -> dict[str, Any] | None:
         """The row of an epoch."""
@@ -79,6 +97,15 @@ class Study:
         counted = [row["measured"]["exactness"]["images"] for run in self.runs for row in run.rows[:1] if "exactness" in row["measured"]]
         return int(counted[0]) if counted else self.config.data.test_images or 10_000
 
+    @property
+    def rival(self) -> str:
+        """What a follower is compared with: the control where the study has it, else the CNN that was never stopped."""
+        return "control CNN" if "CNN" in self.config.relax.controls else "CNN never stopped"
+
+    def rivals(self, time: int) -> list[Found]:
+        """The trainings of `rival` for a relax time, one for each seed."""
+        return self.of("CNN", time if "CNN" in self.config.relax.controls else None)
+
     def of(self, arm: str, time: int | None = None) -> list[Found]:
         """The trainings of an arm, one for each seed. "CNN" with a time is the control, without one the CNN that is never stopped."""
         wanted = time or 0
@@ -92,6 +119,11 @@ class Study:
     def final(self, arm: str, time: int | None = None) -> dict[int, float]:
         """Test accuracy at the end, by seed, of those that are there."""
         return {run.task.seed: run.rows[-1]["test_accuracy"] for run in self.of(arm, time) if run.finished}
+
+    def pairs(self, arm: str, time: int) -> list[tuple[Found, Found]]:
+        """(follower, its rival of the same seed), where both have begun."""
+        rivals = {run.task.seed: run for run in self.rivals(time)}
+        return [(run, rivals[run.task.seed]) for run in self.of(arm, time) if run.rows and rivals[run.task.seed].rows]
 
     def ways(self) -> dict[int, list[dict[str, Any]]]:
         """Rows of the interpolations by relax time, of the first seed that has them."""
@@ -109,7 +141,8 @@ class Study:
         for seed in self.config.run.seeds:
             runs = [run for arm in arms for run in self.of(arm, time) if run.task.seed == seed and run.finished]
             if runs and runs[0].result is not None:
-                stacks = {run.task.arm: np.load(self.workspace.folder(run.task) / "heatmaps.npz")["weights"] for run in runs}
+                names = {run.task.arm: "control CNN" if run.task.arm == "CNN" else run.task.arm for run in runs}
+                stacks = {names[run.task.arm]: np.load(self.workspace.folder(run.task) / "heatmaps.npz")["weights"] for run in runs}
                 units = runs[0].result["measured"]["units"]
                 return [({arm: stack[i] for arm, stack in stacks.items()}, unit) for i, unit in enumerate(units)]
         return []

@@ -3,9 +3,14 @@
 import csv
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
-from .gather import Found, Study, last_measured
+import numpy as np
+
+from .compare import Difference, against_rival
+from .gather import Found, Study, last_measured, mean
 
 _EPOCH = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 _MEASURED: dict[str, tuple[str, ...]] = {
@@ -60,6 +65,49 @@ def exactness_rows(study: Study) -> list[dict[str, Any]]:
             same = all(start["accuracy_cnn"] == start["accuracy_efcn"] for start in there)
             rows.append({"arm": arm, "count": len(there), "worst": worst, "same": same})
     return rows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A follower and its rival at their ends, as means over the seeds whose two trainings have finished.
+
+    late: the difference of the medians over the last epochs, best: the two best accuracies of any epoch.
+    """
+
+    arm: str
+    time: int
+    follower: float
+    rival: float
+    apart: Difference
+    late: float
+    best: tuple[float, float]
+
+    @property
+    def verdict(self) -> str:
+        """In one word."""
+        return {1: "better", 0: "no difference seen", -1: "worse"}[self.apart.sign]
+
+
+def comparisons(study: Study) -> list[Comparison]:
+    """Every follower at every relax time where it and its rival have finished."""
+    found = []
+    for arm in study.config.relax.followers:
+        for time in study.times:
+            ends = [(a, b) for a, b in study.pairs(arm, time) if a.finished and b.finished]
+            apart = against_rival(study, arm, time)
+            if apart is None:
+                continue
+            follower, rival = (mean([pair[i].rows[-1]["test_accuracy"] for pair in ends]) for i in (0, 1))
+            late = mean([median(a.late) - median(b.late) for a, b in ends])
+            best = mean([a.best for a, _ in ends]), mean([b.best for _, b in ends])
+            found.append(Comparison(arm, time, follower, rival, apart, late, best))
+    return found
+
+
+def from_epoch_to_epoch(study: Study) -> float | None:
+    """Standard deviation of the test accuracy over the last epochs of a training, the median over those that have finished."""
+    spreads = [float(np.std(run.late, ddof=1)) for run in study.runs if run.finished and len(run.late) > 2]
+    return float(np.median(spreads)) if spreads else None
 
 
 def rank_rows(study: Study) -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_explained(entry) for entry in error.errors())) from error
+        raise ConfigError(f"{path}: " + "; ".join(_explained(entry) for entry in _meant(error.errors()))) from error
 
 
 def _set(content: dict[str, Any], override: str) -> None:
@@ -207,6 +207,18 @@ def _set(content: dict[str, Any], override: str) -> None:
     part[name] = value
 
 
+def _meant(entries: Sequence[Any]) -> list[Any]:
+    """Without what only says of a list that a word could stand there too, or of a word that it is no list."""
+    alternatives = {entry["loc"][:2] for entry in entries if entry["type"] == "literal_error"}
+    found = []
+    for entry in entries:
+        listed, worded = isinstance(entry["input"], list), isinstance(entry["input"], str)
+        beside = entry["type"] == "literal_error" if listed else entry["type"] == "tuple_type" and worded and entry["loc"][:2] in alternatives
+        if not beside:
+            found.append(entry)
+    return found or list(entries)
+
+
 def _explained(entry: Any) -> str:
     where = [str(part) for part in entry["loc"]]
     # pydantic names the alternative of a union that it tried
@@ -216,7 +228,7 @@ def _explained(entry: Any) -> str:
         known = list(getattr(section, "model_fields", {}))
         hint = _hint(where[-1], known)
         return f"unknown {'section' if len(where) == 1 else 'key'} {place!r}{hint or ', expected one of ' + ', '.join(known)}"
-    message = str(entry["msg"]).removeprefix("Value error, ")
+    message = str(entry["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list in brackets")
     return message if not place else f"{place} = {entry['input']!r}: {message[0].lower() + message[1:]}"
 
 

@@ -1,92 +1,106 @@
-"""Bars of the tasks under way and of the whole study, with the time left."""
+"""What a person sees of a study: bars in a terminal, and a line for each task that has ended, in a log too."""
 
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median
+from datetime import datetime
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from . import plan
+from .estimate import Done, Estimate, estimate
 from .journal import read
 from .plan import Task
-from .workspace import Workspace, read_json
+from .workspace import Workspace
 
-_ESTIMATE_SECONDS = 10.0
+# between two estimates, which read a file for each task
+_SECONDS = 5.0
 
 
 class Display:
     """What a person sees of a study on `console`; nothing without one."""
 
     def __init__(self, console: Console | None, workspace: Workspace) -> None:
-        self.workspace = workspace
-        columns = (TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=console, disable=console is None)
+        self.workspace, self.console = workspace, console
+        columns = (TextColumn("{task.description:<20}"), BarColumn(24), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
+        # a file gets lines alone: bars would come all at once, at the end
+        self._bars = Progress(*columns, console=console, disable=console is None or not console.is_terminal)
         self._shown: dict[str, TaskID] = {}
         self._all = plan.tasks(workspace.config)
-        self._left: float | None = None
+        self._finished = [task for task in self._all if workspace.done(task)]
+        self._estimate: Estimate | None = None
         self._next = 0.0
 
     def __enter__(self) -> "Display":
+        self._whole = self._bars.add_task("whole study", total=1.0, note="")
         self._bars.start()
-        self._whole = self._bars.add_task("whole study", total=len(self._all))
+        before = f", {len(self._finished)} of them done before" if self._finished else ""
+        self._say(f"{self.workspace.root}: {len(self._all)} tasks{before}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bars.stop()
 
-    def show(self, working: Sequence[Task], todo: Sequence[Task]) -> None:
-        """Bring the bars up to date."""
+    def ended(self, task: Task, error: BaseException | None, working: Sequence[Task], hands: int) -> None:
+        """Say how a task has ended; error: what it raised."""
+        if isinstance(error, KeyboardInterrupt):
+            return
+        if error is not None:
+            self._say(f"{task.name} failed: {error}")
+            return
+        self._finished.append(task)
+        self._estimate = self._estimated(working, hands)
+        self._say(f"{task.name} {_how(self.workspace, task)}; {self._counted()}")
+
+    def show(self, working: Sequence[Task], hands: int) -> None:
+        """Bring the bars up to date; hands: how many tasks can be worked at side by side."""
         if self._bars.disable:
             return
         for name in set(self._shown) - {task.name for task in working}:
             self._bars.remove_task(self._shown.pop(name))
         for task in working:
             if task.name not in self._shown:
-                self._shown[task.name] = self._bars.add_task(task.name, total=None)
-            progress = read_progress(self.workspace, task)
+                self._shown[task.name] = self._bars.add_task(task.name, total=None, note="")
+            progress = self.workspace.progress(task)
             if progress is not None:
-                self._bars.update(self._shown[task.name], completed=progress["done"], total=progress["total"])
-        done = len(self._all) - len(working) - len(todo)
-        # it reads all metrics
-        if time.monotonic() > self._next:
-            self._left = seconds_left(self.workspace, [*working, *todo])
-            self._next = time.monotonic() + _ESTIMATE_SECONDS
-        self._bars.update(self._whole, completed=done, description=f"whole study{_about(self._left)}")
+                epoch = task.start + progress["done"] * (task.end - task.start) // progress["total"]
+                note = f"epoch {min(epoch + 1, task.end)} of {task.end}"
+                self._bars.update(self._shown[task.name], completed=progress["done"], total=progress["total"], note=note)
+        if self._estimate is None or time.monotonic() > self._next:
+            self._estimate = self._estimated(working, hands)
+            self._next = time.monotonic() + _SECONDS
+        self._bars.update(self._whole, completed=self._estimate.share, note=self._counted())
+
+    def _counted(self) -> str:
+        left = str(self._estimate or "")
+        return f"{len(self._finished)} of {len(self._all)} tasks done{', ' if left else ''}{left}"
+
+    def _estimated(self, working: Sequence[Task], hands: int) -> Estimate:
+        done = {}
+        for task in self._all:
+            progress = self.workspace.progress(task) or {"done": 0, "total": 1}
+            share = progress["done"] / progress["total"]
+            if task not in self._finished:
+                done[task.name] = Done(share, progress.get("seconds", 0.0))
+            else:
+                # what has diverged is over, but says nothing of how long others take
+                done[task.name] = Done(1.0, progress.get("seconds", 0.0) if share == 1 else 0.0)
+        return estimate(self._all, done, working, hands)
+
+    def _say(self, line: str) -> None:
+        if self.console is not None:
+            self.console.print(escape(f"{datetime.now():%H:%M} {line}"), soft_wrap=True, highlight=False)
 
 
-def read_progress(workspace: Workspace, task: Task) -> dict[str, Any] | None:
-    """Images done and in all, as the task last said; None before it has."""
-    try:
-        return read_json(workspace.folder(task) / "progress.json")
-    except ValueError:
-        # it is being written
-        return None
-
-
-def seconds_left(workspace: Workspace, left: Sequence[Task]) -> float | None:
-    """Expected time of the tasks that are not done, from the epochs of their kind so far; None while a kind has not begun."""
-    seconds: dict[str, list[float]] = defaultdict(list)
-    for task in plan.tasks(workspace.config):
-        if task.arm != "paths":
-            seconds[task.arm] += [row["seconds"] for row in read(workspace.journal(task).path) if "seconds" in row]
-    total = 0.0
-    for task in left:
-        if task.arm == "paths":
-            continue
-        if not seconds[task.arm]:
-            return None
-        progress = read_progress(workspace, task)
-        share = 1 - progress["done"] / progress["total"] if progress else 1.0
-        total += share * (task.end - task.start) * median(seconds[task.arm])
-    return total / workspace.config.run.processes
-
-
-def _about(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes = round(seconds / 60)
-    return f", {minutes // 60}:{minutes % 60:02d} h left" if minutes >= 60 else f", {minutes} min left"
+def _how(workspace: Workspace, task: Task) -> str:
+    """How a task has ended, and how good its network is."""
+    result = workspace.result(task) or {}
+    if result.get("status") == "diverged":
+        return f"diverged after epoch {result['end']}: {result['reason']}"
+    rows = read(workspace.journal(task).path)
+    seconds = (workspace.progress(task) or {}).get("seconds")
+    took = "" if not seconds else f" in {seconds / 60:.0f} min" if seconds >= 90 else f" in {seconds:.0f} s"
+    good = f", test accuracy {rows[-1]['test_accuracy']:.2%}" if rows else ""
+    return f"finished{took}{good}"

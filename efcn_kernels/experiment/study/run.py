@@ -45,10 +45,12 @@ def run_study(config: Config, folder: Path, console: Console | None = None, ray:
         return workspace
     prepare_folder(folder)
     with locked(folder / ".lock"):
-        workspace.open()
+        workspace.check()
         device_of(config)
         load(config.data.name, config.data.folder, console=console)
         load_data(config)
+        # only now, so that a mistake does not take the place of a configuration that worked
+        workspace.open()
         crew: Crew
         if ray is None:
             crew = Processes(workspace, config)
@@ -81,14 +83,15 @@ def _dispatch(workspace: Workspace, crew: Crew, stop: Stop, display: Display) ->
             stop.wanted |= isinstance(error, KeyboardInterrupt)
             if error is not None:
                 wrong[task.name] = error
-        display.show(working, todo)
+            display.ended(task, error, working, crew.free + len(working))
+        display.show(working, crew.free + len(working))
         if stop.wanted and not told:
             crew.stop()
             told = True
     if stop.wanted:
         raise Interrupted(f"interrupted: everything so far is kept in {workspace.root}; the same command goes on")
     if wrong:
-        after = f"; {len(todo)} tasks wait for them" if todo else ""
+        after = f"; {len(todo)} {'task waits' if len(todo) == 1 else 'tasks wait'} for them" if todo else ""
         raise StudyError("; ".join(f"{name}: {error}" for name, error in wrong.items()) + f"{after}. The same command goes on from what is kept")
 
 

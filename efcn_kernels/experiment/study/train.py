@@ -1,7 +1,9 @@
 """One training of a study, from wherever it was left."""
 
+import io
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +18,7 @@ from efcn_kernels.optim import EFCNSGD
 from efcn_kernels.relaxation import carry_state, default_fcn, fcn_of_norms, scatter
 
 from . import plan
+from .journal import read
 from .measure import Measuring
 from .plan import RESULT, Task
 from .setting import Setting, seed_of
@@ -45,13 +48,17 @@ class Training:
         self.snapshot: nn.Module | None = None
         self.network, self.optimizer = self._begin()
         self.measuring = Measuring(setting, task.arm, self.snapshot)
-        self._saved = self._told = time.monotonic()
+        self._saved = self._told = self._began = time.monotonic()
 
     def run(self) -> None:
         """Train to the end and write the result. Raises Interrupted, once the state is saved; StorageError."""
         if self.team.leads:
             self.workspace.claim(self.task)
         resumed = self._resume()
+        if resumed:
+            self._began -= (self.workspace.progress(self.task) or {}).get("seconds", 0.0) or sum(
+                row.get("seconds", 0.0) for row in read(self.journal.path)
+            )
         self.team.wait()
         if self.team.leads:
             self._tidy(resumed)
@@ -173,8 +180,10 @@ class Training:
     def _tell(self) -> None:
         images = len(self.setting.train[1])
         done = (self.epoch - self.task.start) * images + self.so_far.images
-        progress = {"done": done, "total": (self.task.end - self.task.start) * images}
-        (self.folder / "progress.json").write_text(json.dumps(progress))
+        progress = {"done": done, "total": (self.task.end - self.task.start) * images, "seconds": round(time.monotonic() - self._began, 3)}
+        # nothing depends on it, so a full disk shall not end the training here
+        with suppress(OSError):
+            (self.folder / "progress.json").write_text(json.dumps(progress))
 
     def _snapshot(self) -> None:
         if self.task.is_cnn and self.epoch in self.config.times:
@@ -194,6 +203,8 @@ class Training:
             with torch.random.fork_rng():
                 measured, maps = self.measuring.at_the_end(self.network)
             found |= {"measured": measured}
-            np.savez(self.folder / "heatmaps.npz", weights=maps)
+            file = io.BytesIO()
+            np.savez(file, weights=maps)
+            write_whole(self.folder / "heatmaps.npz", file.getvalue())
         end = {"status": status, "start": self.task.start, "end": self.epoch, **found}
         write_whole(self.folder / RESULT, json.dumps(end, indent=1).encode())

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from efcn_kernels.experiment.results import environment, prepare_folder
+from efcn_kernels.experiment.results import environment, portable, prepare_folder
 
 from . import plan
 from .config import Config
@@ -26,14 +26,18 @@ class Workspace:
     def __init__(self, root: Path, config: Config) -> None:
         self.root, self.config = root, config
 
+    def check(self) -> None:
+        """Raises FolderError where the folder holds what another configuration has made."""
+        for task in plan.tasks(self.config):
+            self._check(task)
+
     def open(self) -> None:
         """Note the configuration and the machine. Raises FolderError, StorageError, OutputError for a folder that cannot be written."""
         prepare_folder(self.root)
-        for task in plan.tasks(self.config):
-            self._check(task)
+        self.check()
         sessions = read_json(self.root / "environment.json") or {"sessions": []}
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        sessions["sessions"].append({"started": started, "command": sys.argv[1:], **environment()})
+        sessions["sessions"].append({"started": started, "command": portable(sys.argv[1:]), **environment()})
         write_whole(self.root / "environment.json", json.dumps(sessions, indent=1).encode())
         write_whole(self.root / "config.toml", self.config.toml().encode())
 
@@ -48,6 +52,14 @@ class Workspace:
     def journal(self, task: Task) -> Journal:
         """Its metrics by epoch."""
         return Journal(self.folder(task) / "metrics.jsonl")
+
+    def progress(self, task: Task) -> dict[str, Any] | None:
+        """Images done and in all and the seconds so far, as the task last said; None before it has."""
+        try:
+            return read_json(self.folder(task) / "progress.json")
+        except ValueError:
+            # it is being written, or was when its process died
+            return None
 
     def result(self, task: Task) -> dict[str, Any] | None:
         """What the task found, or None before its end (its end as configured now)."""

@@ -14,6 +14,6 @@ from .small import EVERYTHING
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Done by two processes, behind progress bars."""
+    """Done by two processes, told line by line."""
     folder: Path = tmp_path_factory.mktemp("study")
     return run_study(EVERYTHING, folder, Console(file=io.StringIO()))

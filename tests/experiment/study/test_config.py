@@ -51,6 +51,7 @@ def test_overrides_and_a_round_trip(tmp_path: Path) -> None:
         ("[relax]\ntimes = [3, 1]", ["relax.times", "ascending"]),
         ("[relax]\ntimes = []", ["relax.times", "at least one"]),
         ("[relax]\ntimes = [1, 151]", ["relax.times [151] lie beyond the CNN's cnn.epochs = 150"]),
+        ("[relax]\nfollowers = 'eLCN'\n[cnn]\nepochs = 0", ["relax.followers = 'eLCN'", "a list in brackets", "cnn.epochs = 0"]),
         ("[relax]\ntimes = 'papr'", ["relax.times", "'paper'"]),
         ("[relax]\nfollowers = ['eLCM']", ["'eLCM'", "did you mean 'eLCN'?"]),
         ("[relax]\nfollowers = ['halo-0']", ["'halo-0'", "halo-1"]),
@@ -67,6 +68,16 @@ def test_mistakes_are_named(tmp_path: Path, text: str, parts: list[str]) -> None
         _load(tmp_path, text)
     message = str(raised.value)
     assert all(part in message for part in [*parts, "study.toml"]), message
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [("[1.5]", "relax.times.0 = 1.5: input should be a valid integer"), ("'papr'", "relax.times = 'papr': input should be 'paper'")],
+)
+def test_of_two_things_that_could_stand_there_the_meant_one_is_explained(tmp_path: Path, times: str, says: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        _load(tmp_path, f"[relax]\ntimes = {times}")
+    assert str(raised.value) == f"{tmp_path / 'study.toml'}: {says}"
 
 
 @pytest.mark.parametrize("override", ["epochs=5", "relax.epochs", "=3", "relax.=3"])

@@ -6,16 +6,20 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from efcn_kernels.experiment.report import write_report
+from efcn_kernels.experiment.report import texts, write_report
 from efcn_kernels.experiment.report.claims import Claim, judge
 from efcn_kernels.experiment.report.compare import Difference, difference
-from efcn_kernels.experiment.report.gather import Study
+from efcn_kernels.experiment.report.costs import slower
+from efcn_kernels.experiment.report.gather import Found, Study
+from efcn_kernels.experiment.report.main_figure import final_accuracy
+from efcn_kernels.experiment.report.numbers import comparisons
 from efcn_kernels.experiment.study import plan
 from efcn_kernels.experiment.study.workspace import Workspace
 
@@ -81,9 +85,21 @@ def test_figures_and_numbers_lie_beside_it(page: Path) -> None:
 
 def test_it_says_what_was_run_and_every_claim(page: Path) -> None:
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", "", page.read_text()))
-    for part in ("tw = 1 its", "1 seed. One seed gives no band", "on 60 test images", "3a. The same, with the control", "yes, all", "Not tested."):
+    for part in ("tw = 1 its", "one seed, so there are no bands", "on 60 test images", "3a. The same, with the control", "yes, all", "Not tested:"):
         assert part in text, part
     assert "t_w" not in text
+
+
+def test_the_markdown_says_the_same(page: Path) -> None:
+    """Every claim, every sentence of the page's lists and paragraphs, and pictures that lie beside it."""
+    plain = re.sub(r"[*`]|<[^>]+>", "", (page.parent / "index.md").read_text())
+    html = page.read_text()
+    for words in re.findall(r"<(?:p|li|h2|h3|figcaption)>(.*?)</", html[: html.index("<details>")]):
+        # up to the first mark inside of it
+        assert unescape(words.split("<")[0]) in plain, words
+    shown = re.findall(r"!\[.+?\]\((.+?)\)", (page.parent / "index.md").read_text())
+    assert len(shown) == len(FIGURES)
+    assert all((page.parent / name).is_file() for name in shown)
 
 
 def test_the_same_study_gives_the_same_page(study: Path, page: Path, tmp_path: Path) -> None:
@@ -129,11 +145,19 @@ def test_an_unfinished_study_is_reported_as_such(study: Path, tmp_path: Path) ->
     text = write_report(part).read_text()
     for words in ("5 of 7 trainings have finished", "epoch 2 of 2", "diverged after epoch 1", "no eFCN has finished"):
         assert words in text
+    # the picture says it too, and does not take the point for an end
+    figure = final_accuracy(Study(part))
+    assert figure is not None
+    above, below = figure.axes
+    assert [note.get_text() for note in above.texts] == ["epoch 2 of 2"]
+    assert [note.get_text() for note in below.texts] == ["both at epoch 2"]
+    assert "eFCN, not finished" in [line.get_label() for line in above.lines]
+    assert "eFCN, going on from $t_w$" not in [line.get_label() for line in above.lines]
     # and with nothing but a configuration
     shutil.rmtree(part / "runs")
     text = write_report(part).read_text()
     assert "There are no data for this figure yet." in text
-    assert text.count("Not tested.") == len(judge(Study(part)))
+    assert all(claim.verdict == "not tested" for claim in judge(Study(part)))
 
 
 def test_no_study(tmp_path: Path) -> None:
@@ -156,11 +180,11 @@ def test_differences_by_hand() -> None:
     assert str(Difference(-0.0123, 0.004, 1)) == "-1.23 ± 0.40 points"
 
 
-def _invented(folder: Path, ends: dict[str, dict[int | None, float]], delta: float = 0.1) -> Study:
+def _invented(folder: Path, ends: dict[str, dict[int | None, float]], delta: float = 0.1, controls: tuple[str, ...] = ("CNN", "FCN")) -> Study:
     """A finished study with these final accuracies by arm and relax time, on 10,000 test images."""
     wanted = config(
         data={"test_images": None},
-        relax={"times": (0, 1), "followers": ("eLCN", "eFCN"), "controls": ("CNN", "FCN"), "epochs": 1},
+        relax={"times": (0, 1), "followers": ("eLCN", "eFCN"), "controls": controls, "epochs": 1},
     )
     workspace = Workspace(folder, wanted)
     workspace.open()
@@ -170,6 +194,7 @@ def _invented(folder: Path, ends: dict[str, dict[int | None, float]], delta: flo
             continue
         workspace.claim(task)
         measured: dict[str, Any] = {
+            "sharing": {"whole": 0.2},
             "delta": {"whole": 0.97 if task.arm == "FCN" else delta},
             "distance_to_cnn": delta,
             "norms": {"whole": 1.0},
@@ -196,11 +221,13 @@ def test_verdicts_follow_the_numbers(tmp_path: Path) -> None:
     found = _verdicts(_invented(tmp_path / "a", both))
     assert {number: claim.verdict for number, claim in found.items()} == {
         "1.": "supported",
+        "1a.": "supported",
         "2.": "supported",
         # better than the CNN that was never stopped, but not than the control
         "3.": "supported",
         "3a.": "not supported",
         "3b.": "not supported",
+        "3c.": "not supported",
         "4.": "supported",
         "5.": "not tested",
         # all epochs take the same time
@@ -208,6 +235,33 @@ def test_verdicts_follow_the_numbers(tmp_path: Path) -> None:
     }
     assert "+1.00 ± 0.62 points from t_w = 1" in found["3a."].text
     assert "better at 0, worse at 1 of 2 relax times (1 seed" in found["3a."].text
+    # 1 - 0.97725^2
+    assert "one or more of 2 would look better by chance in 4% of such studies" in found["3."].text
     found = _verdicts(_invented(tmp_path / "b", both | {"eFCN": {0: 0.55, 1: 0.75}}, delta=0.8))
     assert (found["1."].verdict, found["2."].verdict) == ("not supported", "mixed")
     assert found["5."].verdict == "not supported"
+
+
+def test_the_comparison_is_with_the_control(tmp_path: Path) -> None:
+    study = _invented(tmp_path, {"CNN": {None: 0.70, 0: 0.70, 1: 0.74}, "eLCN": {0: 0.70, 1: 0.72}, "eFCN": {1: 0.75}})
+    rows = {(row.arm, row.time): row for row in comparisons(study)}
+    assert set(rows) == {("eLCN", 0), ("eLCN", 1), ("eFCN", 1)}
+    worse = rows["eLCN", 1]
+    assert (worse.follower, worse.rival, worse.verdict) == (0.72, 0.74, "worse")
+    assert rows["eLCN", 0].verdict == "no difference seen"
+    assert (round(worse.late, 12), worse.best) == (-0.02, (0.72, 0.74))
+    # an epoch that the loss leapt up in moves the end, not the median of the last ones
+    leaping = [0.70, 0.71, 0.72, 0.30]
+    rows_by_epoch = [{"epoch": epoch, "test_accuracy": value, "measured": {}} for epoch, value in enumerate([0.1, *leaping])]
+    assert Found(plan.tasks(study.config)[0], rows_by_epoch, None).late == leaping
+    assert slower(study, "eLCN") == [1.0, 1.0]
+    lines = texts.in_short(study)
+    assert "at 0 of 2 relax times and worse at 1" in lines[0]
+    assert "-2.00 to +0.00 percentage points" in lines[0]
+    assert "at 0 of 1 relax time (1 more not finished)" in lines[1]
+    # the formula by hand
+    assert "sqrt(0.70 · 0.30 / 10,000) = 0.46 percentage points" in texts.noise(study)
+    assert "another learning rate" in texts.main(_invented(tmp_path / "without", {}, controls=("FCN",)))
+    figure = final_accuracy(study)
+    assert figure is not None
+    assert len(figure.axes[1].containers) == 3

@@ -124,6 +124,18 @@ def test_metrics_shorter_than_the_checkpoint_says_are_not_gone_on_from(whole: Pa
     assert bits(tmp_path) == bits(whole)
 
 
+def test_what_was_written_after_the_checkpoint_is_not_there_twice(whole: Path, tmp_path: Path, processes: ForkServerContext) -> None:
+    """Killed after an epoch's row and before the next checkpoint, in the middle of another row."""
+    _break_off(tmp_path, processes)
+    (journal,) = tmp_path.rglob("metrics.jsonl")
+    rows = Workspace(whole, WANTED).journal(plan.tasks(WANTED)[0]).path.read_bytes().splitlines(keepends=True)
+    # its own lines stay as they are: the checkpoint says how many bytes they have
+    there = journal.read_bytes()[: journal.read_bytes().rfind(b"\n") + 1]
+    journal.write_bytes(there + rows[min(there.count(b"\n"), len(rows) - 1)] + rows[-1][:40])
+    work(tmp_path, WANTED)
+    assert bits(tmp_path) == bits(whole)
+
+
 def _break_off(root: Path, processes: ForkServerContext) -> None:
     """Kill a study in the CNN's second epoch."""
     process = processes.Process(target=work, args=(root, WANTED))

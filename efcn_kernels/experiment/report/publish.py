@@ -1,0 +1,49 @@
+"""What of a study others need: its numbers without checkpoints, nothing of the machine's folders, and its report."""
+
+import json
+from pathlib import Path
+
+from efcn_kernels.experiment.results import portable, prepare_folder, without_kernel
+from efcn_kernels.experiment.study import plan
+from efcn_kernels.experiment.study.storage import write_whole
+from efcn_kernels.experiment.study.workspace import read_json
+
+from .gather import Study
+from .page import write_report
+
+_KEPT = ("task.json", "metrics.jsonl", "result.json", "heatmaps.npz")
+
+
+def publish_study(folder: Path, target: Path) -> Path:
+    """Copy into `target` what the report of `folder` is drawn from, and draw it into `target`/report; returns the page's path.
+
+    What is there is a study's folder itself: `efcn report` draws it again, and its config.toml starts the study anew. Once more into the
+    same `target` brings it up to date. Raises ValueError where there is no study, or where `target` is one with checkpoints; OutputError,
+    StorageError.
+    """
+    study = Study(folder)
+    if target.resolve() == folder.resolve():
+        raise ValueError(f"{target} is the study itself: expected another folder to publish it in")
+    if next(target.rglob("*.safetensors"), None) is not None:
+        raise ValueError(f"{target} holds checkpoints: expected a new folder, or one that --publish wrote")
+    prepare_folder(target)
+    config = study.config.model_copy(update={"data": study.config.data.model_copy(update={"folder": None})})
+    write_whole(target / "config.toml", config.toml().encode())
+    sessions = (read_json(folder / "environment.json") or {}).get("sessions", [])
+    for session in sessions:
+        session["command"], session["platform"] = portable(session["command"]), without_kernel(session["platform"])
+    write_whole(target / "environment.json", (json.dumps({"sessions": sessions}, indent=1) + "\n").encode())
+    for task in plan.tasks(study.config):
+        _copy(study.workspace.folder(task), target / "runs" / task.name)
+    return write_report(target, once=True)
+
+
+def _copy(task: Path, to: Path) -> None:
+    """What is kept of one task; metrics up to their last whole line, for the study may be running."""
+    for name in _KEPT:
+        if (task / name).is_file():
+            to.mkdir(parents=True, exist_ok=True)
+            content = (task / name).read_bytes()
+            if name.endswith(".jsonl"):
+                content = content[: content.rfind(b"\n") + 1]
+            write_whole(to / name, content)

@@ -13,6 +13,7 @@ import torch
 from build_tools import ptxas
 from efcn_kernels import BlockLayout
 
+from ..memory_orders import ORDERS
 from .emulator import MATHS, OPS, ROOT, Emulated, kernels, name_of
 
 CHIP = "sm_90a"
@@ -43,9 +44,12 @@ def occupancy(threads: int, registers: int, shared: int) -> tuple[int, str]:
 
 def shared_bytes(op: str, number: int) -> int:
     """What a program of the number-th kernel of an op has of shared memory, for rows that are computed one by one."""
-    math = list(MATHS)[kernels(op)[number].math]
-    x = torch.zeros(1, 1, 16, dtype=MATHS[math])
-    values = torch.zeros(1, 16, 16, dtype=MATHS[math])
+    kernel = kernels(op)[number]
+    dtype = MATHS[list(MATHS)[kernel.math]]
+    # what the kernel reads lies along the images, or along the channels
+    order = "batch-last" if kernel.b_rows == (op != OPS[2]) else "contiguous"
+    x = ORDERS[order](torch.zeros(16, 1, 16, dtype=dtype))
+    values = torch.zeros(1, 16, 16, dtype=dtype)
     arguments, out = {OPS[0]: ((x, values, None), x.clone()), OPS[1]: ((x, values), x.clone()), OPS[2]: ((x, x), values)}[op]
     done = Emulated(op, BlockLayout.full(1, 1, (16, 16)), arguments, out).run(number, members=1)
     return int(done.outcome.shared_bytes)
@@ -81,13 +85,13 @@ def main() -> None:
     print("| op | kernel | threads | registers | shared memory, KB | programs at a time | limited by |\n|---|---|---|---|---|---|---|")
     seen = set()
     for row in table():
-        # float16 is compiled to the same as bfloat16
-        shown = row._replace(name=re.sub(r"^b?f16", "16-bit", row.name))
-        if shown in seen:
+        # float16 is mostly compiled to the same as bfloat16
+        same = row._replace(name=row.name.removeprefix("b"))
+        if same in seen:
             continue
-        seen.add(shown)
+        seen.add(same)
         op = row.op.removeprefix("bsr_linear").lstrip("_") or "forward"
-        print(f"| {op} | {shown.name} | {row.threads} | {row.registers} | {row.shared / 1024:.0f} | {row.programs} | {row.limit} |")
+        print(f"| {op} | {row.name} | {row.threads} | {row.registers} | {row.shared / 1024:.0f} | {row.programs} | {row.limit} |")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from .oracle import Engine, random_layout, run_passes, worst_ratio
 from .test_kernels import CONV_PATTERNS, DTYPES, ODD_PATTERNS
 from .test_kernels import tensors as host_tensors
 
-pytestmark = [pytest.mark.skipif(cuda.missing() is not None, reason=str(cuda.missing())), pytest.mark.usefixtures("poisoned", "path")]
+if (reason := cuda.missing()) is not None:
+    pytest.skip(reason, allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("poisoned", "path")
 BLOCKS = [(1, 1), (3, 5), (17, 29), (64, 3), (10, 16), (72, 40), (136, 8)]
 
 

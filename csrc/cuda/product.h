@@ -26,8 +26,8 @@ struct Product {
     int64_t weights;
     int32_t member, channel;
   };
-  // where there is nothing: negative whatever is added to it, another of its kind too, and aligned
-  static constexpr int64_t nowhere = -(int64_t{1} << 62);
+  // where there is nothing: aligned, and negative whatever is added to it, another of its kind too, because no tensor has 2^40 numbers
+  static constexpr int64_t nowhere = -(int64_t{1} << 40);
   // what a program's number means
   struct Place {
     int64_t row, channel, image;

@@ -21,8 +21,8 @@ struct Weight {
   struct Column {
     int64_t x, out;
   };
-  // negative whatever is added to it, and aligned
-  static constexpr int64_t nowhere = -(int64_t{1} << 62);
+  // aligned, and negative whatever is added to it, because no tensor has 2^40 numbers
+  static constexpr int64_t nowhere = -(int64_t{1} << 40);
   struct Place {
     int64_t row, channel, column;
   };

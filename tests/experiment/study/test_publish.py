@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from efcn_kernels.experiment.report import publish_study, write_report
+from efcn_kernels.experiment.report import publish, publish_study, write_report
 from efcn_kernels.experiment.results import portable, without_kernel
+from efcn_kernels.experiment.study import plan
 from efcn_kernels.experiment.study.config import load
+from efcn_kernels.experiment.study.run import run_study
 from efcn_kernels.experiment.study.workspace import Workspace
 
 
@@ -30,7 +32,7 @@ def test_the_report_can_be_drawn_again(finished: Workspace, published: Path, tmp
 
 def test_nothing_is_there_twice_or_too_much(published: Path) -> None:
     names = [path.name for path in published.rglob("*") if path.is_file()]
-    assert not [name for name in names if name.endswith((".safetensors", ".lock")) or ".part-" in name or name == "progress.json"]
+    assert not [name for name in names if name.startswith("checkpoint") or name.endswith(".lock") or ".part-" in name or name == "progress.json"]
     assert len({Path(name).stem for name in names if name.endswith((".png", ".svg"))}) == len([n for n in names if n.endswith((".png", ".svg"))])
     assert {"config.toml", "environment.json", "task.json", "metrics.jsonl", "result.json", "heatmaps.npz", "index.md", "epochs.csv"} <= set(names)
 
@@ -72,6 +74,27 @@ def test_a_study_under_way_and_once_more(published: Path, tmp_path: Path) -> Non
     journal.write_bytes(whole)
     publish_study(study, tmp_path / "target")
     assert kept.read_bytes() == whole
+
+
+def test_a_copy_goes_on_from_what_has_finished(published: Path, tmp_path: Path) -> None:
+    """A follower is trained anew from the CNN's snapshot, and nothing else."""
+    study = tmp_path / "study"
+    shutil.copytree(published, study)
+    config = load(study / "config.toml")
+    task = next(task for task in plan.tasks(config) if task.arm == "eFCN")
+    shutil.rmtree(study / "runs" / task.name)
+    before = {path: path.read_bytes() for path in study.rglob("metrics.jsonl")}
+    workspace = run_study(config, study)
+    assert workspace.done(task)
+    assert before == {path: path.read_bytes() for path in before}
+    again = workspace.journal(task).path.read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in again] == list(range(task.start, task.end + 1))
+
+
+def test_large_snapshots_stay(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "_SNAPSHOT_BYTES", 10)
+    publish_study(finished.root, tmp_path / "target")
+    assert not list((tmp_path / "target").rglob("*.safetensors"))
 
 
 def test_where_it_may_not_go(finished: Workspace, published: Path, tmp_path: Path) -> None:

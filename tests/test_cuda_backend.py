@@ -175,7 +175,7 @@ def test_unproven_it_computes_only_when_named(caplog: pytest.LogCaptureFixture, 
 
 def test_named_where_it_is_missing_it_says_why() -> None:
     if cuda.missing() is None:
-        pytest.skip("it is there")
+        pytest.skip("the CUDA library is there and torch sees a GPU: nothing is missing")
     with pytest.raises(RuntimeError, match=r"backend 'cuda' refuses bsr_linear for torch\.float32 on cpu: "):
         bsr_linear(torch.ones(1, 1, 2), torch.ones(1, 3, 2), BlockLayout.full(1, 1, (3, 2)), backend="cuda")
 
@@ -198,7 +198,7 @@ def test_the_suite_checks_every_path_and_times_it_beside_ours(monkeypatch: pytes
 
 def test_the_suite_says_why_it_leaves_cuda_out() -> None:
     if cuda.missing() is None:
-        pytest.skip("it is there")
+        pytest.skip("the CUDA library is there and torch sees a GPU: nothing is missing")
     reason = str(cuda.missing())
     assert engines.engines(CPU)[1] == {"cuda": reason}
     assert correctness.items(CPU)["cuda, every geometry"]() == {"comparisons": 0, "worst": 0.0, "absent": reason}

@@ -5,10 +5,27 @@
 
 namespace efcn {
 
+// the sums of mma.sync: lane = 4 * g + t has the rows g and g + 8 of each fragment of 16 x 8, and the columns 2 t and 2 t + 1
+template <int WM, int WN>
+struct UnitSums {
+  // visit(row, column, sum) of each sum of a lane, within the warp's
+  template <class Lane, class Visit>
+  EFCN_HD static void each_sum(Lane& lane, int id, Visit visit) {
+    EFCN_UNROLL
+    for (int i = 0; i < WM / 16; ++i) {
+      EFCN_UNROLL
+      for (int j = 0; j < WN / 8; ++j) {
+        EFCN_UNROLL
+        for (int s = 0; s < 4; ++s) visit(i * 16 + s / 2 * 8 + id / 4, j * 8 + id % 4 * 2 + s % 2, lane.sums[i][j][s]);
+      }
+    }
+  }
+};
+
 // fragments of mma.sync.m16n8k16, as the PTX manual draws them: lane = 4 * g + t has A's rows g and g + 8, B's column g, the sums' columns
 // 2 t and 2 t + 1
 template <class T, int WM, int WN>
-struct HalfUnits {
+struct HalfUnits : UnitSums<WM, WN> {
   static constexpr int least_k = 16;
   static_assert(WM % 16 == 0 && WN % 16 == 0, "whole fragments");
   struct Lane {
@@ -46,19 +63,6 @@ struct HalfUnits {
     }
   }
 
-  // visit(row, column, sum) of each sum of a lane, within the warp's
-  template <class Visit>
-  EFCN_HD static void each_sum(Lane& lane, int id, Visit visit) {
-    EFCN_UNROLL
-    for (int i = 0; i < WM / 16; ++i) {
-      EFCN_UNROLL
-      for (int j = 0; j < WN / 8; ++j) {
-        EFCN_UNROLL
-        for (int s = 0; s < 4; ++s) visit(i * 16 + s / 2 * 8 + id / 4, j * 8 + id % 4 * 2 + s % 2, lane.sums[i][j][s]);
-      }
-    }
-  }
-
  private:
   // line `line` of the 8 x 8 numbers from (row, k) on
   template <class S>
@@ -69,7 +73,7 @@ struct HalfUnits {
 
 // mma.sync.m16n8k8 of float32 rounded to TF32: lane = 4 * g + t has A's rows g and g + 8 and columns t and t + 4
 template <int WM, int WN>
-struct Tf32Units {
+struct Tf32Units : UnitSums<WM, WN> {
   static constexpr int least_k = 8;
   static_assert(WM % 16 == 0 && WN % 8 == 0, "whole fragments");
   struct Lane {
@@ -104,18 +108,6 @@ struct Tf32Units {
                                         [&](Lane& lane) -> uint32_t (&)[4] { return lane.a[i]; },
                                         [&](Lane& lane) -> uint32_t* { return lane.b[j]; });
         }
-      }
-    }
-  }
-
-  template <class Visit>
-  EFCN_HD static void each_sum(Lane& lane, int id, Visit visit) {
-    EFCN_UNROLL
-    for (int i = 0; i < WM / 16; ++i) {
-      EFCN_UNROLL
-      for (int j = 0; j < WN / 8; ++j) {
-        EFCN_UNROLL
-        for (int s = 0; s < 4; ++s) visit(i * 16 + s / 2 * 8 + id / 4, j * 8 + id % 4 * 2 + s % 2, lane.sums[i][j][s]);
       }
     }
   }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from efcn_kernels.index import Index
-from efcn_kernels.ops.dispatch import Backend, Problem
+from efcn_kernels.ops.dispatch import Backend, Problem, environment
 from efcn_kernels.ops.gpu import DTYPES, tf32_allowed, why_not_capable
 from efcn_kernels.ops.sgd import SGD, step_by_gradient
 
@@ -56,16 +56,9 @@ def path() -> str:
 @contextmanager
 def forced_path(name: str) -> Iterator[None]:
     """Let only these kernels compute for a while, in the whole process; for tests and measurements."""
-    before = os.environ.get("EFCN_CUDA_PATH")
-    os.environ["EFCN_CUDA_PATH"] = name
-    try:
+    with environment("EFCN_CUDA_PATH", name):
         path()
         yield
-    finally:
-        if before is None:
-            del os.environ["EFCN_CUDA_PATH"]
-        else:
-            os.environ["EFCN_CUDA_PATH"] = before
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:

@@ -94,14 +94,21 @@ def _log_once(name: str, dtype: torch.dtype, device_type: str, reason: str) -> N
 
 
 @contextmanager
-def forced_backend(name: str) -> Iterator[None]:
-    """Let every op compute with this backend for a while, in the whole process; "auto" forces none."""
-    before = os.environ.get("EFCN_BACKEND")
-    os.environ["EFCN_BACKEND"] = name
+def environment(name: str, value: str) -> Iterator[None]:
+    """Let the variable have this value for a while, in the whole process."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ["EFCN_BACKEND"]
+            del os.environ[name]
         else:
-            os.environ["EFCN_BACKEND"] = before
+            os.environ[name] = before
+
+
+@contextmanager
+def forced_backend(name: str) -> Iterator[None]:
+    """Let every op compute with this backend for a while, in the whole process; "auto" forces none."""
+    with environment("EFCN_BACKEND", name):
+        yield

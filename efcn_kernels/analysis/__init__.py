@@ -4,7 +4,7 @@ Every function takes a network as `cnn_to_efcn` makes it; a plain CNN is first m
 the same space.
 """
 
-from .accuracy import Metrics, evaluate, margins
+from .accuracy import Metrics, evaluate, margins, right
 from .deviation import off_local_share, sharing_deviation
 from .distance import distance, norms
 from .exactness import exactness
@@ -33,6 +33,7 @@ __all__ = [
     "norms",
     "off_local_share",
     "participation_rank",
+    "right",
     "sharing_deviation",
     "singular_values",
     "sizes",

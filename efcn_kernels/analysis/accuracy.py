@@ -30,6 +30,11 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) 
     return Metrics(finite(loss_sum / len(labels), "test"), correct / len(labels))
 
 
+def right(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    """(N,) whether the class with the largest logit is the right one; the mean is the accuracy of `evaluate`."""
+    return torch.cat([logits.argmax(1) == target for logits, target in _outputs(model, images, labels, batch_size)])
+
+
 def margins(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
     """(N,) how sure each answer is: the logit of the right class minus the largest other one; negative where the answer is wrong.
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import cnn_to_efcn
-from efcn_kernels.analysis import exactness, margins, masked
+from efcn_kernels.analysis import exactness, margins, masked, right
 
 
 class _Logits(nn.Module):
@@ -18,6 +18,11 @@ class _Logits(nn.Module):
 def test_margins_by_hand() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, -1.0, 5.0], [1.0, 1.0, 0.0]])
     assert margins(_Logits(), logits, torch.tensor([0, 1, 1]), 2).tolist() == [1.0, -6.0, 0.0]
+
+
+def test_right_answers_by_hand() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, -1.0, 5.0], [1.0, 2.0, 0.0]])
+    assert right(_Logits(), logits, torch.tensor([0, 1, 1]), 2).tolist() == [True, False, True]
 
 
 def test_masks_leave_one_part_and_come_off(efcn: nn.Module, images: Tensor) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from .compare import Difference, difference, many
+from .compare import Difference, difference, many, of_ends
 from .costs import sizes, slower
 from .gather import Found, Study, last_measured, mean
 
@@ -62,13 +62,13 @@ def _stays_shared(study: Study) -> tuple[Verdict, str]:
     )
 
 
-def _beats(arm: str, rival: Callable[[Study, int], dict[int, float]], name: str, every: bool) -> Callable[[Study], tuple[Verdict, str]]:
+def _beats(arm: str, rival: Callable[[Study, int], dict[int, Found]], name: str, every: bool) -> Callable[[Study], tuple[Verdict, str]]:
     """arm: a follower. every: at all relax times, not just at some."""
 
     def verdict_of(study: Study) -> tuple[Verdict, str]:
         found: dict[int, Difference] = {}
         for time in study.times:
-            apart = difference(study.final(arm, time), rival(study, time), study.test_images)
+            apart = of_ends(study, study.ends(arm, time), rival(study, time))
             if apart is not None:
                 found[time] = apart
         if not found:
@@ -98,7 +98,7 @@ def _templates(study: Study) -> tuple[Verdict, str]:
     chance = 1 / (100 if study.config.data.name == "cifar100" else 10)
     for time in study.times:
         runs = [run for run in study.of("eFCN", time) if run.finished]
-        whole = {run.task.seed: run.rows[-1]["test_accuracy"] for run in runs}
+        whole = {run.task.seed: run.accuracy for run in runs}
         off = {run.task.seed: value for run in runs if (value := last_measured(run, "without_off_local", "accuracy")) is not None}
         local = [value for run in runs if (value := last_measured(run, "without_local", "accuracy")) is not None]
         helped = difference(whole, off, study.test_images)
@@ -119,11 +119,11 @@ def _templates(study: Study) -> tuple[Verdict, str]:
 
 
 def _threshold(study: Study) -> tuple[Verdict, str]:
-    fcn = study.final("FCN")
+    fcn = study.ends("FCN")
     runs = [run for arm in study.config.relax.followers for time in study.times for run in study.of(arm, time) if run.finished]
     points = []
     for run in runs:
-        apart = difference({run.task.seed: run.rows[-1]["test_accuracy"]}, fcn, study.test_images)
+        apart = of_ends(study, {run.task.seed: run}, fcn)
         if apart is not None:
             points.append((relative_distance(run), apart.sign > 0))
     if not _asked_for(study, "FCN"):
@@ -164,16 +164,16 @@ def relative_distance(run: Found) -> float:
     return float(last_measured(run, "distance_to_cnn") / last_measured(run, "norms", "whole"))
 
 
-def _control(study: Study, time: int) -> dict[int, float]:
-    return study.final("CNN", time)
+def _control(study: Study, time: int) -> dict[int, Found]:
+    return study.ends("CNN", time)
 
 
-def _never_stopped(study: Study, _: int) -> dict[int, float]:
-    return study.final("CNN")
+def _never_stopped(study: Study, _: int) -> dict[int, Found]:
+    return study.ends("CNN")
 
 
-def _fcn(study: Study, _: int) -> dict[int, float]:
-    return study.final("FCN")
+def _fcn(study: Study, _: int) -> dict[int, Found]:
+    return study.ends("FCN")
 
 
 def _values(runs: list[Found], *keys: str) -> list[float]:

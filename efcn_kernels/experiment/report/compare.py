@@ -1,22 +1,21 @@
 """Whether two groups of networks differ: their accuracies, and how sure that is."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from efcn_kernels.experiment.tables import standard_error
 
-from .gather import Study, mean
+from .gather import Found, Study, mean
 
 
 @dataclass(frozen=True)
 class Difference:
     """The mean difference of two accuracies over `seeds` seeds and one standard error of it.
 
-    The error is the larger of two: that of the test set, for two independent networks (a bound, for both see the same images), and
-    that of the seeds, from three on.
+    The error is the larger of two: that of the test set, and that of the seeds, from three on.
     """
 
     value: float
@@ -33,22 +32,42 @@ class Difference:
 
 
 def difference(a: Mapping[int, float], b: Mapping[int, float], test_images: int) -> Difference | None:
-    """a - b over the seeds that both have; None without one."""
+    """a - b over the seeds that both have; None without one.
+
+    The test set's error is that of two independent networks: a bound, for both see the same images.
+    """
     seeds = sorted(set(a) & set(b))
     if not seeds:
         return None
-    apart = [a[seed] - b[seed] for seed in seeds]
     error = math.hypot(*(standard_error(mean([group[seed] for seed in seeds]), test_images) for group in (a, b)))
-    if len(seeds) >= 3:
-        error = max(error, float(np.std(apart, ddof=1)) / len(seeds) ** 0.5)
-    return Difference(mean(apart), error, len(seeds))
+    return _over_seeds([a[seed] - b[seed] for seed in seeds], error)
+
+
+def of_ends(study: Study, a: Mapping[int, Found], b: Mapping[int, Found]) -> Difference | None:
+    """a - b of finished trainings over the seeds that both have; None without one.
+
+    The test set's error is taken image by image (McNemar 1947): the images that both classify right, or both wrong, say nothing of a difference.
+    It falls back to that of `difference` where the answers to single images were not kept.
+    """
+    seeds = sorted(set(a) & set(b))
+    bound = difference({seed: a[seed].accuracy for seed in seeds}, {seed: b[seed].accuracy for seed in seeds}, study.test_images)
+    # of the same image the answers of several seeds belong together
+    right = [[answers for seed in seeds if (answers := study.right(group[seed])) is not None] for group in (a, b)]
+    if bound is None or any(len(group) < len(seeds) for group in right):
+        return bound
+    apart = np.mean(right[0], axis=0) - np.mean(right[1], axis=0)
+    return _over_seeds([a[seed].accuracy - b[seed].accuracy for seed in seeds], float(apart.std()) / len(apart) ** 0.5)
+
+
+def _over_seeds(apart: Sequence[float], error: float) -> Difference:
+    if len(apart) >= 3:
+        error = max(error, float(np.std(apart, ddof=1)) / len(apart) ** 0.5)
+    return Difference(mean(apart), error, len(apart))
 
 
 def against_rival(study: Study, arm: str, time: int) -> Difference | None:
     """Final accuracy of a follower minus its rival's, over the seeds whose two trainings have both finished."""
-    ends = [(a, b) for a, b in study.pairs(arm, time) if a.finished and b.finished]
-    follower, rival = ({pair[i].task.seed: pair[i].rows[-1]["test_accuracy"] for pair in ends} for i in (0, 1))
-    return difference(follower, rival, study.test_images)
+    return of_ends(study, study.ends(arm, time), {run.task.seed: run for run in study.rivals(time) if run.finished})
 
 
 def so_far(study: Study, arm: str, time: int) -> tuple[int, Difference] | None:

@@ -50,6 +50,11 @@ class Found:
         return [row["test_accuracy"] for row in self.rows[1:] or self.rows if row["test_accuracy"] is not None][-LATE:]
 
     @property
+    def accuracy(self) -> float:
+        """Test accuracy at its last epoch."""
+        return float(self.rows[-1]["test_accuracy"])
+
+    @property
     def best(self) -> float:
         """The largest test accuracy of all epochs: it is chosen by the test set, so it is too good."""
         return max(float(row["test_accuracy"]) for row in self.rows if row["test_accuracy"] is not None)
@@ -118,7 +123,16 @@ class Study:
 
     def final(self, arm: str, time: int | None = None) -> dict[int, float]:
         """Test accuracy at the end, by seed, of those that are there."""
-        return {run.task.seed: run.rows[-1]["test_accuracy"] for run in self.of(arm, time) if run.finished}
+        return {seed: run.accuracy for seed, run in self.ends(arm, time).items()}
+
+    def ends(self, arm: str, time: int | None = None) -> dict[int, Found]:
+        """Those that have finished, by seed."""
+        return {run.task.seed: run for run in self.of(arm, time) if run.finished}
+
+    def right(self, run: Found) -> NDArray[np.bool_] | None:
+        """(N,) which test images it classifies right at its end; None where an older version of this package ran it."""
+        path = self.workspace.folder(run.task) / plan.ANSWERS
+        return np.load(path)["right"] if path.is_file() else None
 
     def pairs(self, arm: str, time: int) -> list[tuple[Found, Found]]:
         """(follower, its rival of the same seed), where both have begun."""
@@ -142,7 +156,7 @@ class Study:
             runs = [run for arm in arms for run in self.of(arm, time) if run.task.seed == seed and run.finished]
             if runs and runs[0].result is not None:
                 names = {run.task.arm: "control CNN" if run.task.arm == "CNN" else run.task.arm for run in runs}
-                stacks = {names[run.task.arm]: np.load(self.workspace.folder(run.task) / "heatmaps.npz")["weights"] for run in runs}
+                stacks = {names[run.task.arm]: np.load(self.workspace.folder(run.task) / plan.HEAT_MAPS)["weights"] for run in runs}
                 units = runs[0].result["measured"]["units"]
                 return [({arm: stack[i] for arm, stack in stacks.items()}, unit) for i, unit in enumerate(units)]
         return []

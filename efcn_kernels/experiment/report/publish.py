@@ -11,7 +11,7 @@ from efcn_kernels.experiment.study.workspace import read_json
 from .gather import Study
 from .page import write_report
 
-_KEPT = ("task.json", "metrics.jsonl", "result.json", "heatmaps.npz")
+_KEPT = ("task.json", "metrics.jsonl", plan.RESULT, plan.HEAT_MAPS, plan.ANSWERS)
 # snapshots of the CNN up to this size, so that others can go on from them: four of the Skinny CNN are 2.3 MB
 _SNAPSHOT_BYTES = 1 << 20
 

@@ -12,8 +12,8 @@ from .numbers import comparisons, from_epoch_to_epoch
 
 NO_FIGURE = "There are no data for this figure yet."
 COUNTS = (
-    "A difference counts where it is larger than two standard errors: those of the test set for two independent "
-    "networks, or of the seeds (three or more) if they are larger."
+    "A difference counts where it is larger than two standard errors: those of the test set, image by image where the study "
+    "has kept each answer, or of the seeds (three or more) if they are larger."
 )
 EXACT = "Before its first step each follower is the CNN: the largest difference of any logit on all test images, relative to the largest logit."
 MAIN_ALT = "Above: final test accuracy against relax time, one line for each network. Below: follower minus control"
@@ -104,8 +104,9 @@ def noise(study: Study) -> str:
     return (
         f"Accuracies are those of the last epoch, on {images:,} test images. On as many others an accuracy p would differ by "
         f"about sqrt(p (1 - p) / n) = sqrt({p:.2f} · {1 - p:.2f} / {images:,}) = {error:.2f} percentage points (one standard "
-        f"error), the difference of two networks by sqrt(2) times that, {math.sqrt(2) * error:.2f}, or less, because both see "
-        f"the same images. {'' if swing is None else moves.format(LATE, 100 * swing)}{_few(study)}"
+        f"error), the difference of two independent networks by sqrt(2) times that, {math.sqrt(2) * error:.2f}. Networks that have "
+        "finished are compared image by image, which is sharper: an image that both get right, or both wrong, says nothing of a "
+        f"difference (McNemar 1947). {'' if swing is None else moves.format(LATE, 100 * swing)}{_few(study)}"
     )
 
 

@@ -80,6 +80,11 @@ class Measuring:
         found["units"] = [asdict(unit) for unit in units]
         return found, np.stack([analysis.incoming_weights(mapped, setting.example, unit) for unit in units])
 
+    def right(self, network: nn.Module) -> NDArray[np.bool_]:
+        """(N,) which test images it classifies right: two networks are compared image by image."""
+        found: NDArray[np.bool_] = analysis.right(network, *self.setting.test, self.setting.batch_size).cpu().numpy()
+        return found
+
     def _embedded(self, network: nn.Module) -> nn.Module:
         return cnn_to_efcn(network, self.setting.example) if self.arm == "CNN" else network
 

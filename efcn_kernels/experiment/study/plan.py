@@ -10,6 +10,8 @@ from .config import Config
 
 # the last file of a task, and the one that others wait for
 RESULT = "result.json"
+# beside it: heat maps as weights (units, C, H, W), and right (N,), which test images it classifies right
+HEAT_MAPS, ANSWERS = "heatmaps.npz", "answers.npz"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from efcn_kernels.relaxation import carry_state, default_fcn, fcn_of_norms, scat
 from . import plan
 from .journal import read
 from .measure import Measuring
-from .plan import RESULT, Task
+from .plan import ANSWERS, HEAT_MAPS, RESULT, Task
 from .setting import Setting, seed_of
 from .state import pack, unpack
 from .stopping import Interrupted, Stop
@@ -202,9 +202,11 @@ class Training:
         if status == "finished":
             with torch.random.fork_rng():
                 measured, maps = self.measuring.at_the_end(self.network)
+                right = self.measuring.right(self.network)
             found |= {"measured": measured}
-            file = io.BytesIO()
-            np.savez(file, weights=maps)
-            write_whole(self.folder / "heatmaps.npz", file.getvalue())
+            np.savez_compressed(shown := io.BytesIO(), weights=maps)
+            np.savez_compressed(answered := io.BytesIO(), right=right)
+            for name, file in ((HEAT_MAPS, shown), (ANSWERS, answered)):
+                write_whole(self.folder / name, file.getvalue())
         end = {"status": status, "start": self.task.start, "end": self.epoch, **found}
         write_whole(self.folder / RESULT, json.dumps(end, indent=1).encode())

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -69,7 +70,7 @@ def work(root: Path, wanted: Config) -> None:
 
 
 def bits(root: Path) -> dict[str, Any]:
-    """All that a study leaves, but for times: final states, snapshots, metrics, results."""
+    """All that a study leaves, but for times: final states, snapshots, metrics, results, heat maps, answers."""
     found: dict[str, Any] = {}
     for path in sorted((root / "runs").rglob("*")):
         name = str(path.relative_to(root))
@@ -81,4 +82,7 @@ def bits(root: Path) -> dict[str, Any]:
             found[name] = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
         elif path.name in ("result.json", "task.json"):
             found[name] = json.loads(path.read_text())
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                found[name] = {key: value.tolist() for key, value in arrays.items()}
     return found

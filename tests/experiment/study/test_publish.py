@@ -34,7 +34,17 @@ def test_nothing_is_there_twice_or_too_much(published: Path) -> None:
     names = [path.name for path in published.rglob("*") if path.is_file()]
     assert not [name for name in names if name.startswith("checkpoint") or name.endswith(".lock") or ".part-" in name or name == "progress.json"]
     assert len({Path(name).stem for name in names if name.endswith((".png", ".svg"))}) == len([n for n in names if n.endswith((".png", ".svg"))])
-    assert {"config.toml", "environment.json", "task.json", "metrics.jsonl", "result.json", "heatmaps.npz", "index.md", "epochs.csv"} <= set(names)
+    assert {
+        "config.toml",
+        "environment.json",
+        "task.json",
+        "metrics.jsonl",
+        "result.json",
+        "heatmaps.npz",
+        "answers.npz",
+        "index.md",
+        "epochs.csv",
+    } <= set(names)
 
 
 def test_nothing_names_the_machine(finished: Workspace, tmp_path: Path) -> None:

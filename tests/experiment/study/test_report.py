@@ -11,11 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from efcn_kernels.experiment.report import texts, write_report
 from efcn_kernels.experiment.report.claims import Claim, judge
-from efcn_kernels.experiment.report.compare import Difference, difference
+from efcn_kernels.experiment.report.compare import Difference, against_rival, difference
 from efcn_kernels.experiment.report.costs import slower
 from efcn_kernels.experiment.report.gather import Found, Study
 from efcn_kernels.experiment.report.main_figure import final_accuracy
@@ -180,11 +181,61 @@ def test_differences_by_hand() -> None:
     assert str(Difference(-0.0123, 0.004, 1)) == "-1.23 ± 0.40 points"
 
 
-def _invented(folder: Path, ends: dict[str, dict[int | None, float]], delta: float = 0.1, controls: tuple[str, ...] = ("CNN", "FCN")) -> Study:
+def test_ends_are_compared_image_by_image(tmp_path: Path) -> None:
+    """Four images in five say nothing of the difference, so its error is smaller than that of independent networks."""
+    study = _invented(tmp_path, {"eLCN": {0: 0.8, 1: 0.8}, "CNN": {None: 0.5, 0: 0.7, 1: 0.7}})
+    bound = against_rival(study, "eLCN", 0)
+    assert bound is not None
+    assert bound.error == pytest.approx((0.16 / 10_000 + 0.21 / 10_000) ** 0.5)
+    image = np.arange(100) % 10
+    for arm, right in (("eLCN", image < 8), ("CNN", (image < 6) | (image == 9))):
+        np.savez(tmp_path / "runs" / "seed-0" / "t000" / arm / "answers.npz", right=right)
+    found = against_rival(study, "eLCN", 0)
+    assert found is not None
+    # 2 images of 10 by the eLCN alone, 1 by the CNN alone: E d = 0.1, E d^2 = 0.3
+    assert found.value == bound.value
+    assert found.error == pytest.approx((0.3 - 0.01) ** 0.5 / 10)
+    # at the other relax time they were not kept
+    assert against_rival(study, "eLCN", 1) == bound
+
+
+def test_seeds_are_averaged_image_by_image(tmp_path: Path) -> None:
+    """Two seeds that err on the same images are no better than one, and two that err on others are."""
+    study = _invented(tmp_path, {"eLCN": {0: 0.6}, "CNN": {None: 0.5, 0: 0.5}}, seeds=(0, 1))
+    image = np.arange(100) % 10
+    errors = []
+    for second in (image < 6, image >= 4):
+        for seed, right in ((0, image < 6), (1, second)):
+            np.savez(tmp_path / "runs" / f"seed-{seed}" / "t000" / "eLCN" / "answers.npz", right=right)
+            np.savez(tmp_path / "runs" / f"seed-{seed}" / "t000" / "CNN" / "answers.npz", right=np.zeros(100, bool))
+        found = against_rival(study, "eLCN", 0)
+        assert found is not None
+        assert found.seeds == 2
+        errors.append(found.error)
+    # 0.6 of the images differ by 1; 0.2 by 1 and 0.8 by a half
+    assert errors == [pytest.approx(0.24**0.5 / 10), pytest.approx((0.2 + 0.8 / 4 - 0.36) ** 0.5 / 10)]
+
+
+def test_every_answer_is_kept(study: Path) -> None:
+    for run in (found := Study(study)).runs:
+        right = found.right(run)
+        assert right is not None
+        assert right.shape == (60,)
+        assert right.mean() == run.accuracy
+
+
+def _invented(
+    folder: Path,
+    ends: dict[str, dict[int | None, float]],
+    delta: float = 0.1,
+    controls: tuple[str, ...] = ("CNN", "FCN"),
+    seeds: tuple[int, ...] = (0,),
+) -> Study:
     """A finished study with these final accuracies by arm and relax time, on 10,000 test images."""
     wanted = config(
         data={"test_images": None},
         relax={"times": (0, 1), "followers": ("eLCN", "eFCN"), "controls": controls, "epochs": 1},
+        run={"seeds": seeds},
     )
     workspace = Workspace(folder, wanted)
     workspace.open()

@@ -38,13 +38,13 @@ def in_short(study: Study) -> list[str]:
             found.append(f"Whether the {arm} beats the {study.rival} cannot be said yet: no pair of them has finished.")
             continue
         better, worse = (sum(row.apart.sign == sign for row in own) for sign in (1, -1))
-        low, high = (edge(100 * row.apart.value for row in own) for edge in (min, max))
         what = "the CNN going on from the same snapshot with the same learning rate" if "CNN" in study.config.relax.controls else "at its own end"
-        span = f"differences are {low:+.2f} to {high:+.2f}" if len(own) > 1 else f"difference is {low:+.2f}"
+        last, early = _span([row.apart.value for row in own]), _span([row.best[0] - row.best[1] for row in own])
         part = f" ({len(study.times) - len(own)} more not finished)" if len(own) < len(study.times) else ""
         found.append(
             f"The {arm} ends better than the {study.rival}, {what}, at {better} of {many(len(own), 'relax time')}{part} and worse "
-            f"at {worse}, by more than two standard errors; the {span} percentage points of test accuracy."
+            f"at {worse}, by more than two standard errors: {last} percentage points of test accuracy. Had each stopped at its best "
+            f"epoch, chosen on the test set: {early}."
         )
     never = list(study.final("CNN").values())
     if never:
@@ -59,6 +59,11 @@ def in_short(study: Study) -> list[str]:
     if len(study.config.run.seeds) < 3:
         found.append("With so few seeds a difference that is smaller than the spread of seeds cannot be told from chance.")
     return found
+
+
+def _span(differences: list[float]) -> str:
+    low, high = 100 * min(differences), 100 * max(differences)
+    return f"{low:+.2f}" if len(differences) == 1 else f"{low:+.2f} to {high:+.2f}"
 
 
 def protocol(study: Study) -> str:

@@ -309,6 +309,7 @@ def test_the_comparison_is_with_the_control(tmp_path: Path) -> None:
     lines = texts.in_short(study)
     assert "at 0 of 2 relax times and worse at 1" in lines[0]
     assert "-2.00 to +0.00 percentage points" in lines[0]
+    assert "at its best epoch, chosen on the test set: -2.00 to +0.00." in lines[0]
     assert "at 0 of 1 relax time (1 more not finished)" in lines[1]
     # the formula by hand
     assert "sqrt(0.70 · 0.30 / 10,000) = 0.46 percentage points" in texts.noise(study)

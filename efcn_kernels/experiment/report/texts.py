@@ -141,7 +141,11 @@ def main(study: Study) -> str:
     if "CNN" in study.config.relax.controls:
         text = "A follower beats its CNN only where it lies above the control, which had the same start, data, learning rate and number of epochs."
     else:
-        text = "There is no control in this study: the CNN that was never stopped had another learning rate and another number of epochs."
+        cnn, relax = study.config.cnn, study.config.relax
+        text = (
+            f"There is no control in this study: the CNN that was never stopped had {cnn.epochs} epochs with learning rate "
+            f"{cnn.learning_rate}, a follower t_w of them and {relax.epochs} with {relax.learning_rate}."
+        )
     return (
         f"Above: test accuracy at the last epoch against the relax time t_w. {text} Below: the follower's accuracy minus that of "
         f"the {study.rival}; bars are two standard errors, so a bar that does not touch zero is a difference that counts. What "

@@ -313,7 +313,8 @@ def test_the_comparison_is_with_the_control(tmp_path: Path) -> None:
     assert "at 0 of 1 relax time (1 more not finished)" in lines[1]
     # the formula by hand
     assert "sqrt(0.70 · 0.30 / 10,000) = 0.46 percentage points" in texts.noise(study)
-    assert "another learning rate" in texts.main(_invented(tmp_path / "without", {}, controls=("FCN",)))
+    without = _invented(tmp_path / "without", {}, controls=("FCN",))
+    assert "3 epochs with learning rate 0.1, a follower t_w of them and 1 with 0.05" in texts.main(without)
     figure = final_accuracy(study)
     assert figure is not None
     assert len(figure.axes[1].containers) == 3

@@ -14,6 +14,13 @@ from efcn_kernels.validation import entry_mask
 
 Self = TypeVar("Self", bound="BlockSparse")
 
+# what of a layout is in a state dict, beside the parameters
+_LAYOUT = ("layout_crow", "layout_col", "layout_local", "layout_mask")
+
+
+def _of_layout(name: str) -> property:
+    return property(lambda layer: layer._layout_state().get(name), doc=f"`{name}` of the state dict, None where it is not there.")
+
 
 class BlockSparse(nn.Module):
     """Free weights on the blocks of a layout.
@@ -132,20 +139,22 @@ class BlockSparse(nn.Module):
         for name, tensor in self._layout_state().items():
             destination[prefix + name] = tensor
 
+    # torch.distributed.checkpoint looks every name of a state dict up in its module
+    layout_crow, layout_col, layout_local, layout_mask = map(_of_layout, _LAYOUT)
+
     def _layout_state(self) -> dict[str, Tensor]:
         crow, col = self.layout.to_bsr_indices()
         state = {"layout_crow": crow, "layout_col": col}
         if self.off_layout is not None:
-            state["layout_local"] = torch.tensor(self.layout.local)
+            state["layout_local"] = torch.tensor(self.layout.local, device="cpu")
         if self.layout.mask is not None:
             state["layout_mask"] = self.layout.mask.detach().clone()
         return state
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any) -> None:
-        names = ("layout_crow", "layout_col", "layout_local", "layout_mask")
-        crow, col, local, mask = (state_dict.pop(prefix + name, None) for name in names)
+        crow, col, local, mask = (state_dict.pop(prefix + name, None) for name in _LAYOUT)
         if crow is None or col is None:
-            missing += [prefix + name for name, given in zip(names, (crow, col)) if given is None]
+            missing += [prefix + name for name, given in zip(_LAYOUT, (crow, col)) if given is None]
         else:
             try:
                 layout = self._layout_of(crow, col, local, mask)

@@ -33,8 +33,8 @@ def verify_equivalence(cnn: nn.Module, efcn: nn.Module, x: Any) -> dict[str, flo
 
 
 def arguments(x: Any) -> tuple[Any, ...]:
-    """`x` as positional arguments."""
-    return x if isinstance(x, tuple) else (x,)
+    """`x` as positional arguments, tensors as copies: a network that works in place on its input does not change the caller's."""
+    return tuple(part.clone() if isinstance(part, Tensor) else part for part in (x if isinstance(x, tuple) else (x,)))
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -118,7 +118,7 @@ class BlockLayout:
     @classmethod
     def from_block_mask(cls, mask: npt.ArrayLike | Tensor, block: tuple[int, int], **kwargs: Any) -> BlockLayout:
         """Blocks where `mask` (P, Q) is true."""
-        return cls._of_block_mask(np.asarray(mask, dtype=bool), block, None, **kwargs)
+        return cls._of_block_mask(_booleans(mask), block, None, **kwargs)
 
     @classmethod
     def from_mask(cls, mask: npt.ArrayLike | Tensor, block: tuple[int, int], **kwargs: Any) -> BlockLayout:
@@ -126,8 +126,8 @@ class BlockLayout:
 
         A block with any such entry is stored; its other entries stay exactly zero.
         """
-        entries = np.asarray(mask, dtype=bool)
-        co, ci = integer("block", block[0]), integer("block", block[1])
+        entries = _booleans(mask)
+        co, ci = integer("block", block[0], 1), integer("block", block[1], 1)
         if entries.ndim != 2 or entries.shape[0] % co or entries.shape[1] % ci:
             raise ValueError(f"a mask has the shape (out_features, in_features), multiples of block {(co, ci)}, got {entries.shape}")
         blocks = entries.reshape(entries.shape[0] // co, co, entries.shape[1] // ci, ci).transpose(0, 2, 1, 3)
@@ -274,7 +274,7 @@ class BlockLayout:
     def part(self, keep: Bools) -> BlockLayout:
         """The layout of the blocks where `keep` (nnzb,) is true, in the same order."""
         kept = np.concatenate([[0], np.cumsum(keep)]).astype(np.int32)
-        mask = None if self.mask is None else self.mask[torch.tensor(keep)]
+        mask = None if self.mask is None else self.mask[torch.tensor(keep, device="cpu")]
         return BlockLayout(
             self.out_sites,
             self.in_sites,
@@ -324,6 +324,10 @@ class BlockLayout:
     def __repr__(self) -> str:
         off = f", off-local {int((~self.local).sum())}" if not self.local.all() else ""
         return f"BlockLayout({self.out_sites} x {self.in_sites} sites, block {self.block}, nnzb {self.nnzb}{off}, density {self.density:.3g})"
+
+
+def _booleans(mask: npt.ArrayLike | Tensor) -> Bools:
+    return np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask, dtype=bool)
 
 
 def _dense_pattern(out_sites: int, in_sites: int) -> tuple[Ints, Ints]:

@@ -66,20 +66,24 @@ class Machine:
 @cache
 def _measured(double: bool, threads: int) -> Machine:
     with using_threads(threads):
-        source, target = torch.ones(2, _COPIED // 4)
+        source, target = torch.ones(2, _COPIED // 4, dtype=torch.float32, device="cpu")
         copy = 2 * _COPIED / _shortest(lambda: target.copy_(source))
         if (kernels := _kernels()) is not None:
             return Machine(float(kernels.fma_peak(int(double), 0.02)), copy, threads, TILES.get(str(kernels.isa()), TILES["base"]))
-        a, b = torch.ones(2, 512, 512, dtype=torch.float64 if double else torch.float32)
+        a, b = torch.ones(2, 512, 512, dtype=torch.float64 if double else torch.float32, device="cpu")
         return Machine(2 * 512**3 / _shortest(lambda: torch.mm(a, b)), copy, threads, TILES["base"])
 
 
 def _kernels() -> Any:
     """The compiled kernels' own functions, or None."""
-    # the first product loads the library; by name it cannot be asked for, the backends lie right of this module
-    nothing, index, start = torch.empty(0, 0, 0), torch.empty(0, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
-    torch.ops.efcn.bsr_linear(nothing, nothing, None, start, index, start, index, index, "auto")
-    return torch.ops.efcn_cpu if hasattr(torch.ops.efcn_cpu, "fma_peak") else None
+    # the first product loads the library; it cannot be asked for otherwise, the backends lie right of this module
+    index, start = torch.empty(0, dtype=torch.int32, device="cpu"), torch.zeros(1, dtype=torch.int32, device="cpu")
+    nothing = torch.empty(0, 0, 0, dtype=torch.float32, device="cpu")
+    try:
+        torch.ops.efcn.bsr_linear(nothing, nothing, None, start, index, start, index, index, "cpu")
+    except RuntimeError:
+        return None
+    return torch.ops.efcn_cpu
 
 
 @contextmanager

@@ -93,8 +93,9 @@ class EFCNLinear(BlockSparse):
         layer._set_up(layout, bias, like.device, like.dtype)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+        # frozen like a frozen parameter; numbers that are no parameter say nothing of that
         for parameter in layer.parameters():
-            parameter.requires_grad_(like.requires_grad)
+            parameter.requires_grad_(like.requires_grad or not isinstance(like, nn.Parameter))
         return layer
 
     def forward(self, x: Tensor) -> Tensor:

@@ -52,6 +52,8 @@ class EFCNSGD(torch.optim.Optimizer):
         """As torch's, also from torch.optim.SGD; `fused` stays as it is here. ValueError for options that are not known here."""
         groups = state_dict["param_groups"]
         for group in groups:
+            if missing := {"lr", "momentum", "weight_decay", "nesterov"} - set(group):
+                raise ValueError(f"the state has no {', '.join(sorted(missing))}: expected that of EFCNSGD or torch.optim.SGD")
             _check_options(group)
         if len(groups) == len(self.param_groups):
             # before it is loaded: a fused group claims its weights at once, from whichever optimizer has them

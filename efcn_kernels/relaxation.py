@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from efcn_kernels.blocksparse import BlockSparse
 from efcn_kernels.embedding import cnn_to_efcn
 from efcn_kernels.layout import BlockLayout
 from efcn_kernels.nn import _LocallyConnected
@@ -56,13 +57,16 @@ def scatter(network: nn.Module, std: float) -> None:
     """Start the off-local weights of `network` in place at normal random numbers of that standard deviation instead of at zero."""
     if not std >= 0:
         raise ValueError(f"std must be at least 0, got {std}")
-    for layer in _layers(network).values():
-        if layer.off_values is not None:
+    for layer in network.modules():
+        if isinstance(layer, BlockSparse) and layer.off_values is not None and layer.off_layout is not None:
             nn.init.normal_(layer.off_values, std=std)
+            if layer.off_layout.mask is not None:
+                with torch.no_grad():
+                    layer.off_values.mul_(layer.off_layout.mask.to(layer.off_values.device))
 
 
 def grow(network: nn.Module, support: Any) -> nn.Module:
-    """A copy of `network` with more blocks: `support` as in `cnn_to_efcn`. The same function, for the new weights are zero.
+    """A copy of `network` with more blocks: `support` as in `cnn_to_efcn`, one for all. The same function, for the new weights are zero.
 
     Raises ValueError, naming one, where a layer holds blocks that `support` lacks.
     """
@@ -80,9 +84,9 @@ def prune(network: nn.Module, keep: float) -> nn.Module:
     if not 0 <= keep <= 1:
         raise ValueError(f"keep must be a share from 0 to 1, got {keep}")
     sizes = {layer: layer.off_values.detach().flatten(1).norm(dim=1) for layer in _layers(network).values() if layer.off_values is not None}
-    every = torch.cat([*sizes.values(), torch.zeros(0)])
+    every = torch.cat([*(norms.cpu() for norms in sizes.values()), torch.zeros(0)])
     kept = torch.zeros(len(every), dtype=torch.bool)
-    kept[every.cpu().topk(round(keep * len(every))).indices] = True
+    kept[every.topk(round(keep * len(every))).indices] = True
     parts = dict(zip(sizes, kept.split([len(norms) for norms in sizes.values()])))
 
     def smaller(layer: _LocallyConnected) -> BlockLayout:
@@ -102,7 +106,7 @@ def parameter_groups(
     off_local_weight_decay: float | None = None,
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer: everything, and the off-local weights apart where there are any. None: the same as everything."""
-    off = [layer.off_values for layer in network.modules() if isinstance(layer, _LocallyConnected) and layer.off_values is not None]
+    off = [layer.off_values for layer in network.modules() if isinstance(layer, BlockSparse) and layer.off_values is not None]
     apart = {id(p) for p in off}
     groups: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if id(p) not in apart], "lr": learning_rate, "weight_decay": weight_decay}
@@ -186,7 +190,7 @@ def _on_layout(layer: _LocallyConnected, layout: BlockLayout) -> _LocallyConnect
         state["layout_mask"] = layout.mask
     off = layout.split()[1]
     if off is not None:
-        state["layout_local"] = torch.tensor(layout.local)
+        state["layout_local"] = torch.tensor(layout.local, device="cpu")
         state["off_values"] = layer.values.new_zeros(off.nnzb, *layout.block)
         if layer.off_values is not None and layer.off_layout is not None:
             _, here, there = np.intersect1d(off.keys(), layer.off_layout.keys(), assume_unique=True, return_indices=True)

@@ -49,6 +49,12 @@ def _offset(x: Tensor) -> Tensor:
     return view
 
 
+def _sliding(x: Tensor) -> Tensor:
+    """Windows that slide along one series, an element from image to image: batch and channel both have the stride one."""
+    n, sites, channels = x.shape
+    return x.flatten().as_strided((n, sites, channels), (1, channels, 1)) if x.size(0) else x
+
+
 ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x.contiguous(),
     "batch-last": lambda x: _laid(x, 1, 2, 0),
@@ -60,6 +66,7 @@ ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     "sliced batch-last": _sliced_batch_last,
     "padded batch-last": _padded_batch_last,
     "offset": _offset,
+    "sliding windows": _sliding,
     "one image repeated": lambda x: x[:1].expand_as(x) if x.size(0) else x,
     "one site repeated": lambda x: x[:, :1].expand_as(x),
     "one channel repeated": lambda x: x[:, :, :1].expand_as(x),

@@ -16,6 +16,7 @@ from efcn_kernels import BlockLayout, machine
 from efcn_kernels.bench.cases import select
 from efcn_kernels.cost import COPYING, IN_PLACE, PASSES, Shares, shares
 from efcn_kernels.machine import TILES, Machine
+from efcn_kernels.ops import cpu
 
 # 1 FLOP/s and 1 byte/s: times are counts; nothing that is moved ever takes long, or all that is moved does
 COMPUTING, MOVING = Machine(1.0, 1e30), Machine(1e30, 1.0)
@@ -123,6 +124,12 @@ def test_this_machine_is_measured_once() -> None:
     assert two.tile in TILES.values()
     assert BlockLayout.full(2, 2).plan(4, threads=2).machine is two
     assert BlockLayout.full(2, 2).plan(4).machine.threads == 1
+
+
+@pytest.mark.parametrize("backend", ["cuda", "triton", "reference"])
+def test_another_backend_does_not_change_what_this_cpu_can_do(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFCN_BACKEND", backend)
+    assert (machine._kernels() is None) == (cpu.missing() is not None)
 
 
 def test_torch_stands_in_for_kernels_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

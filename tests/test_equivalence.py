@@ -47,6 +47,18 @@ def test_other_shapes_are_refused(a: Any, b: Any) -> None:
         verify_equivalence(Returning(a), Returning(b), X)
 
 
+def test_a_network_that_works_on_its_input_gets_a_copy() -> None:
+    class Centred(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.sub_(0.5).mul_(2.0))  # type: ignore[no-any-return]
+
+    cnn, x = Centred(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(4, 1, 5, 5)
+    before = x.clone()
+    efcn = cnn_to_efcn(cnn, x)
+    assert verify_equivalence(cnn, efcn, x)["output"] < 1e-5
+    assert torch.equal(x, before)
+
+
 def test_nothing_to_compare_is_refused() -> None:
     with pytest.raises(ValueError, match="no floating-point tensors"):
         verify_equivalence(Returning("text"), Returning("text"), X)

@@ -95,6 +95,8 @@ def test_from_mask_keeps_single_entries() -> None:
     assert whole.mask is None, "a mask without a hole is no mask"
     with pytest.raises(ValueError, match=re.escape("(6, 10)")):
         BlockLayout.from_mask(mask, (4, 5))
+    with pytest.raises(ValueError, match="block must be at least 1, got 0"):
+        BlockLayout.from_mask(mask, (0, 5))
 
 
 def test_from_mask_kept_by_parts() -> None:

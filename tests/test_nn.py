@@ -213,6 +213,8 @@ def test_from_linear_from_dense_to_dense_to_bsr_agree(channels_first: bool) -> N
         torch.testing.assert_close(layer(x), nn.functional.linear(x, linear.weight * kept, linear.bias))
         again = EFCNLinear.from_dense(layer.to_dense(), ordered)
         assert torch.equal(again.to_dense(), layer.to_dense())
+        assert again.values.requires_grad
+        assert not EFCNLinear.from_linear(nn.Linear(12, 12).requires_grad_(False), ordered).values.requires_grad
         if not channels_first:
             assert torch.equal(_bsr_dense(layer), layer.to_dense())
     with pytest.raises(ValueError, match=re.escape("(12, 12), got (12, 13)")):

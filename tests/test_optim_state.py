@@ -128,3 +128,9 @@ def test_a_state_with_what_is_not_there() -> None:
     state = torch.optim.SGD(parameters, momentum=0.9, dampening=0.5).state_dict()
     with pytest.raises(ValueError, match=r"EFCNSGD has no dampening, got dampening=0.5"):
         EFCNSGD(parameters).load_state_dict(state)
+
+
+def test_the_state_of_another_rule_is_refused() -> None:
+    weights = nn.Parameter(torch.zeros(2))
+    with pytest.raises(ValueError, match=r"the state has no momentum, nesterov: expected that of EFCNSGD or torch\.optim\.SGD"):
+        EFCNSGD([weights], lr=0.1).load_state_dict(torch.optim.Adam([weights]).state_dict())

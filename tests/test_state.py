@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
 from efcn_kernels import BlockLayout, EFCNLinear, LocallyConnected2d, cnn_to_efcn
 
@@ -230,3 +231,24 @@ def test_a_layout_without_its_weights_changes_nothing() -> None:
     with pytest.raises(RuntimeError, match="has blocks for values"):
         layer.load_state_dict(state, strict=False)
     assert torch.equal(layer(image()), wanted)
+
+
+@pytest.mark.parametrize("support", SUPPORTS)
+def test_through_distributed_checkpoints(support: Any) -> None:
+    """torch.distributed.checkpoint looks every name up in its module, and puts states back by name."""
+    model, other = randomised(network(support)), randomised(network(support))
+    state = get_model_state_dict(model)
+    assert state.keys() == model.state_dict().keys()
+    set_model_state_dict(other, state)
+    assert torch.equal(other(image()), model(image()))
+
+
+def test_a_default_device_is_for_weights_alone() -> None:
+    mask = torch.rand(8, 6) > 0.3
+    whole = BlockLayout.from_mask(mask, (2, 3))
+    halved = BlockLayout(4, 2, (2, 3), whole.crow, whole.col, local=torch.arange(whole.nnzb) % 2 == 0, mask=whole.mask)
+    with torch.device("meta"):
+        layer = EFCNLinear(6, 8, halved)
+        state = layer.state_dict()
+    assert layer.values.device.type == "meta"
+    assert {state[name].device.type for name in ("layout_crow", "layout_col", "layout_local", "layout_mask")} == {"cpu"}

@@ -81,7 +81,8 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t j = 0; j < parts[i].length; j += L, to += L) {
         const T* from = parts[i].b + j * job.b_channel;
-        if (job.b_channel == 1) {
+        // of several images those whose steps lie side by side overlap: sliding windows
+        if (job.b_channel == 1 && job.batch == 1) {
           store(to, load(from));
           continue;
         }

@@ -127,6 +127,7 @@ void weight_outer_task(const WeightJob& job, int64_t task, void* memory) {
       for (int r = 0; r < rows; ++r) put(t.sink, (block + row + r) * job.ci, t.wide + r * t.pitch, job.ci);
     }
   }
+  if (t.tile.streams) fence();
 }
 
 }  // namespace EFCN_ISA

@@ -44,11 +44,12 @@ def relax(
     from efcn_kernels.experiment.results import OutputError
     from efcn_kernels.experiment.study.config import load
     from efcn_kernels.experiment.study.run import StudyError, run_study
+    from efcn_kernels.experiment.study.storage import StorageError
     from efcn_kernels.experiment.study.worker import BusyError
 
     again = config.is_dir()
     folder = out or (config if again else Path("runs") / config.stem)
-    with bad_input(ValueError, OutputError, BusyError):
+    with bad_input(ValueError, OutputError, BusyError, StorageError):
         try:
             run_study(load(config / "config.toml" if again else config, settings or []), folder, Console(stderr=True), ray)
         except StudyError as error:

@@ -74,7 +74,7 @@ def implementation(name: str, problem: Problem) -> Callable[..., None]:
     EFCN_BACKEND stands in for "auto" where it is set. Raises RuntimeError with the reason where a named backend refuses.
     """
     if name == "auto":
-        name = os.environ.get("EFCN_BACKEND", "auto")
+        name = os.environ.get("EFCN_BACKEND") or "auto"
     if name != "auto":
         reason = get(name).reason_against(problem)
         if reason is not None:

@@ -3,29 +3,41 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from efcn_kernels.experiment.tables import standard_error
 
 from .gather import Found, Study, mean
+
+# a normal variable is below two standard deviations
+_CERTAIN = NormalDist().cdf(2)
 
 
 @dataclass(frozen=True)
 class Difference:
     """The mean difference of two accuracies over `seeds` seeds and one standard error of it.
 
-    The error is the larger of two: that of the test set, and that of the seeds, from three on.
+    The error is that of the test set and, from three seeds on, that of the seeds: the root of the sum of their squares. freedom: degrees of
+    freedom of the error, finite where it rests on the spread of seeds.
     """
 
     value: float
     error: float
     seeds: int
+    freedom: float = math.inf
+
+    @property
+    def margin(self) -> float:
+        """Two standard errors, or where few seeds say how large one is, as many as Student's t asks for with the same certainty."""
+        return self.error * (2.0 if math.isinf(self.freedom) else float(stdtrit(self.freedom, _CERTAIN)))
 
     @property
     def sign(self) -> int:
-        """1 or -1 where it is larger than two standard errors, else 0."""
-        return int(np.sign(self.value)) if abs(self.value) > 2 * self.error else 0
+        """1 or -1 where it is larger than the margin, else 0."""
+        return int(np.sign(self.value)) if abs(self.value) > self.margin else 0
 
     def __str__(self) -> str:
         return f"{100 * self.value:+.2f} ± {100 * self.error:.2f} points"
@@ -59,10 +71,12 @@ def of_ends(study: Study, a: Mapping[int, Found], b: Mapping[int, Found]) -> Dif
     return _over_seeds([a[seed].accuracy - b[seed].accuracy for seed in seeds], float(apart.std()) / len(apart) ** 0.5)
 
 
-def _over_seeds(apart: Sequence[float], error: float) -> Difference:
-    if len(apart) >= 3:
-        error = max(error, float(np.std(apart, ddof=1)) / len(apart) ** 0.5)
-    return Difference(mean(apart), error, len(apart))
+def _over_seeds(apart: Sequence[float], of_test_set: float) -> Difference:
+    of_seeds = float(np.std(apart, ddof=1)) / len(apart) ** 0.5 if len(apart) >= 3 else 0.0
+    error = math.hypot(of_test_set, of_seeds)
+    # Welch and Satterthwaite: the test set's own error is as good as known
+    freedom = (len(apart) - 1) * (error / of_seeds) ** 4 if of_seeds else math.inf
+    return Difference(mean(apart), error, len(apart), freedom)
 
 
 def against_rival(study: Study, arm: str, time: int) -> Difference | None:

@@ -59,9 +59,13 @@ def width(panels: int) -> float:
     return float(np.clip(3.1 * panels + 1, 6.5, _WIDEST))
 
 
-def legend(figure: Figure, ax: Axes, columns: int = 4) -> None:
-    """One legend for all panels, of what is in `ax`."""
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+def legend(figure: Figure, columns: int = 4) -> None:
+    """One legend for all panels, of what is in any of them."""
+    handles: dict[str, Any] = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def some_of(times: tuple[int, ...], count: int = PANELS) -> tuple[int, ...]:

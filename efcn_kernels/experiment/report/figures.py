@@ -51,7 +51,7 @@ def curves(study: Study) -> Figure | None:
     if not drawn:
         return None
     axes[-1][0].set_ylim(bottom=_floor(study, times))
-    legend(figure, axes[0][0])
+    legend(figure)
     return figure
 
 
@@ -95,7 +95,7 @@ def deviations(study: Study) -> Figure | None:
         axes[0][column].set_title(arm, fontsize=10)
         axes[-1][column].set_xlabel("epochs after $t_w$")
     if named:
-        legend(figure, axes[0][0])
+        legend(figure)
         return figure
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, label="relax time $t_w$ / epochs", shrink=0.7)
     bar.set_ticks(list(some_of(study.times, 7)), labels=[str(time) for time in some_of(study.times, 7)])
@@ -127,8 +127,7 @@ def masked_accuracy(study: Study) -> Figure | None:
         relax_axis(ax, study)
         clean(ax)
     axes[0].set_ylabel("test accuracy / %")
-    # the one with all the parts
-    legend(figure, max(axes, key=lambda ax: len(ax.lines)))
+    legend(figure)
     return figure
 
 
@@ -184,7 +183,7 @@ def paths(study: Study) -> Figure | None:
         axes[1][column].set_xlabel("position on the way")
     axes[0][0].set_ylabel("training loss / nats")
     axes[1][0].set_ylabel("test accuracy / %")
-    legend(figure, axes[0][0])
+    legend(figure)
     return figure
 
 

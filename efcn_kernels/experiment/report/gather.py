@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from efcn_kernels.experiment.data import load as load_images
+from efcn_kernels.experiment.datasets.catalog import CATALOG
 from efcn_kernels.experiment.study import plan
 from efcn_kernels.experiment.study.config import load
 from efcn_kernels.experiment.study.journal import read
@@ -100,7 +102,10 @@ class Study:
     def test_images(self) -> int:
         """Images that an accuracy is measured on."""
         counted = [row["measured"]["exactness"]["images"] for run in self.runs for row in run.rows[:1] if "exactness" in row["measured"]]
-        return int(counted[0]) if counted else self.config.data.test_images or 10_000
+        if counted:
+            return int(counted[0])
+        name, asked = self.config.data.name, self.config.data.test_images
+        return asked or (CATALOG[name].test_count if name in CATALOG else len(load_images(name).test_labels))
 
     @property
     def rival(self) -> str:

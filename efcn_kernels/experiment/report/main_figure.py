@@ -47,7 +47,7 @@ def final_accuracy(study: Study) -> Figure | None:
         below.set_yticks([])
     for ax in (above, below):
         clean(ax)
-    legend(figure, above, columns=2)
+    legend(figure, columns=2)
     return figure
 
 
@@ -92,8 +92,8 @@ def _apart(figure: Figure, ax: Axes, study: Study, arm: str, number: int) -> lis
             looks.append((reached[1], _hollow(arm) | {"elinewidth": 0.8}))
             _note(ax, study, f"both at epoch {reached[0]}", (time, 100 * reached[1].value))
         for apart, look in looks:
-            ax.errorbar(time, 100 * apart.value, 200 * apart.error, **(look | bars))
-            ends += [100 * apart.value - 200 * apart.error, 100 * apart.value + 200 * apart.error]
+            ax.errorbar(time, 100 * apart.value, 100 * apart.margin, **(look | bars))
+            ends += [100 * (apart.value - apart.margin), 100 * (apart.value + apart.margin)]
     return ends
 
 

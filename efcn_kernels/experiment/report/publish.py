@@ -38,7 +38,8 @@ def publish_study(folder: Path, target: Path) -> Path:
     write_whole(target / "environment.json", (json.dumps({"sessions": sessions}, indent=1) + "\n").encode())
     for task in plan.tasks(study.config):
         _copy(study.workspace.folder(task), target / "runs" / task.name)
-        if task.is_cnn:
+        # of a CNN that is not at its end others could not go on: they would train it again, and its snapshots with it
+        if task.is_cnn and study.workspace.result(task) is not None:
             _copy_snapshots(study.workspace.folder(task) / "snapshots", target / "runs" / task.name / "snapshots")
     return write_report(target, once=True)
 

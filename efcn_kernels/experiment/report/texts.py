@@ -12,10 +12,12 @@ from .numbers import comparisons, from_epoch_to_epoch
 
 NO_FIGURE = "There are no data for this figure yet."
 COUNTS = (
-    "A difference counts where it is larger than two standard errors: those of the test set, image by image where the study "
-    "has kept each answer, or of the seeds (three or more) if they are larger."
+    "A difference counts where it is larger than two standard errors: of the test set, image by image where the study has kept "
+    "each answer, and from three seeds on of the seeds too; few seeds ask for more than two, by Student's t."
 )
-EXACT = "Before its first step each follower is the CNN: the largest difference of any logit on all test images, relative to the largest logit."
+EXACT = (
+    "Before its first step: the largest difference of any of a follower's logits from its CNN's on all test images, relative to the largest logit."
+)
 MAIN_ALT = "Above: final test accuracy against relax time, one line for each network. Below: follower minus control"
 CURVES = (
     "From the snapshot on, at the relax times above. Training losses are running means over an epoch. Grey: the CNN "
@@ -69,12 +71,19 @@ def _span(differences: list[float]) -> str:
 def protocol(study: Study) -> str:
     """What was trained and how."""
     cnn, relax = study.config.cnn, study.config.relax
-    off = "" if relax.off_local_learning_rate is None else f", off-local weights {relax.off_local_learning_rate}"
+    given = {
+        "learning rate": relax.off_local_learning_rate,
+        "weight decay": relax.off_local_weight_decay,
+        "random start of standard deviation": relax.off_local_start or None,
+    }
+    other = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    off = f" (off-local weights: {other})" if other else ""
     return (
         f"A CNN was trained for {cnn.epochs} epochs by plain SGD (learning rate {cnn.learning_rate}, momentum {cnn.momentum}, weight decay "
         f"{cnn.weight_decay}, batches of {cnn.batch_size}, no augmentation, no shuffling). At each relax time t_w = "
         f"{', '.join(map(str, study.times))} its weights were taken as the start of other networks, which went on for "
-        f"{relax.epochs} epochs with learning rate {relax.learning_rate}{off}. The state of the optimizer was "
+        f"{relax.epochs} epochs with learning rate {relax.learning_rate}, momentum {relax.momentum}, weight decay "
+        f"{relax.weight_decay}{off}. The state of the optimizer was "
         f"{'carried through the mapping' if relax.optimizer_state == 'carry' else 'reset at the mapping'}."
     )
 
@@ -197,7 +206,7 @@ def paths(study: Study) -> str:
     return (
         f"From the {start} to the follower's end, in the follower's space: straight, with norm and direction apart, along a "
         "string relaxed under the loss, and averaging outputs; on the first "
-        f"{study.config.measure.path_images:,} images of each set. A hump in the loss is a barrier between two minima."
+        f"{study.config.measure.path_images:,} images of each set, or on all of a smaller one. A hump in the loss is a barrier between two minima."
     )
 
 

@@ -100,9 +100,14 @@ class Relax(Training):
         for name in followers:
             if name not in ("eLCN", "eFCN") and not (name.startswith("halo-") and name[5:].isdecimal() and int(name[5:]) > 0):
                 raise ValueError(f"{name!r} is none of 'eLCN', 'eFCN', 'halo-1', 'halo-2', ...{_hint(name, ('eLCN', 'eFCN', 'halo-1'))}")
-        if len(set(followers)) != len(followers):
-            raise ValueError("expected each follower once")
         return followers
+
+    @field_validator("followers", "controls")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("expected each name once")
+        return names
 
 
 class Measure(_Section):

@@ -14,8 +14,9 @@ from efcn_kernels.analysis.accuracy import batches
 from efcn_kernels.embedding import cnn_to_efcn
 
 from . import plan
-from .plan import RESULT, Task
-from .setting import Setting
+from .plan import CHECKPOINT, RESULT, Task
+from .setting import Setting, seed_of
+from .stopping import Interrupted, Stop
 from .storage import load_tensors, write_whole
 from .workspace import Workspace
 
@@ -26,31 +27,38 @@ STRING_RATE = 0.1
 _WAYS: dict[str, Callable[[nn.Module, nn.Module, float], nn.Module]] = {"linear": linear, "curvilinear": curvilinear, "outputs averaged": Averaged}
 
 
-def run_paths(task: Task, workspace: Workspace, setting: Setting) -> None:
+def run_paths(task: Task, workspace: Workspace, setting: Setting, stop: Stop) -> None:
     """Loss and accuracy along each way, at eleven points (a string: at its five), into the task's result.
 
     The ways start at the control CNN's end where there is one, else at the snapshot, and lead to each follower's end, all in the space of
-    that follower's weights.
+    that follower's weights. Raises Interrupted, StorageError, DamagedError; what was begun is then begun anew.
     """
     workspace.claim(task)
-    images = setting.config.measure.path_images
+    torch.manual_seed(seed_of(task.seed, task.start))
+    made_of = plan.made_of(task, setting.config)
+    images = made_of["images"]
     sets = {name: (data[0][:images], data[1][:images]) for name, data in (("train", setting.train), ("test", setting.test))}
-    ends = {end.arm: end for end in plan.tasks(setting.config) if (end.seed, end.start) == (task.seed, task.start) and end.relaxes}
+    ends = {end.arm: end for end in plan.joined(task, setting.config)}
     control = ends.get("CNN")
+
+    def look() -> None:
+        if stop.wanted:
+            raise Interrupted(f"interrupted: {task.name} begins anew")
+
     ways = []
     for arm in setting.config.relax.followers:
         if all((workspace.result(end) or {}).get("status") == "finished" for end in (control, ends[arm]) if end is not None):
             a, b = (_network(part, arm, task, workspace, setting) for part in (control, ends[arm]))
-            ways += [{"follower": arm, "from": "CNN" if control else "snapshot", **row} for row in _along(a, b, sets, setting)]
+            ways += [{"follower": arm, "from": "CNN" if control else "snapshot", **row} for row in _along(a, b, sets, setting, look)]
     write_whole(
         workspace.folder(task) / RESULT,
-        json.dumps({"status": "finished", "start": task.start, "end": task.end, "images": images, "ways": ways}, indent=1).encode(),
+        json.dumps({"status": "finished", "start": task.start, "end": task.end, "made_of": made_of, "ways": ways}, indent=1).encode(),
     )
 
 
 def _network(end: Task | None, arm: str, task: Task, workspace: Workspace, setting: Setting) -> nn.Module:
     """The network at the end of `end` (None: the snapshot) in the space of `arm`."""
-    file = workspace.file(plan.snapshot(task.seed, task.start)) if end is None else workspace.folder(end) / "checkpoint.safetensors"
+    file = workspace.file(plan.snapshot(task.seed, task.start)) if end is None else workspace.folder(end) / CHECKPOINT
     state = {name.removeprefix("model."): value for name, value in load_tensors(file)[0].items() if name.startswith("model.")}
     cnn: nn.Module = setting.cnn()
     if end is not None and end.arm != "CNN":
@@ -61,19 +69,23 @@ def _network(end: Task | None, arm: str, task: Task, workspace: Workspace, setti
     return cnn_to_efcn(cnn, setting.example, support=plan.support(arm))
 
 
-def _along(a: nn.Module, b: nn.Module, sets: dict[str, tuple[Tensor, Tensor]], setting: Setting) -> Iterator[dict[str, Any]]:
+def _along(
+    a: nn.Module, b: nn.Module, sets: dict[str, tuple[Tensor, Tensor]], setting: Setting, look: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    """look: called between any two networks."""
     for name, between in _WAYS.items():
         for t in STEPS:
+            look()
             yield {"way": name, "t": t, **_metrics(between(a, b, t), sets, setting)}
     held = list(batches(*setting.train, setting.batch_size))
 
     def loss(network: nn.Module, step: int) -> Tensor:
+        look()
         images, labels = held[step % len(held)]
         return functional.cross_entropy(network(images), labels)
 
-    with torch.random.fork_rng():
-        rate, steps = STRING_RATE * setting.config.relax.learning_rate, setting.config.measure.string_steps
-        chain = string(a, b, loss, points=STRING_POINTS, learning_rate=rate, steps=steps)
+    rate, steps = STRING_RATE * setting.config.relax.learning_rate, setting.config.measure.string_steps
+    chain = string(a, b, loss, points=STRING_POINTS, learning_rate=rate, steps=steps)
     for i, network in enumerate(chain):
         yield {"way": "string", "t": i / (STRING_POINTS - 1), **_metrics(network, sets, setting)}
 

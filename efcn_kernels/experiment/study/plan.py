@@ -1,7 +1,6 @@
 """The tasks of a study and what each of them needs: a small graph whose edges are files."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from efcn_kernels.experiment.arms import Support
@@ -12,6 +11,8 @@ from .config import Config
 RESULT = "result.json"
 # beside it: heat maps as weights (units, C, H, W), and right (N,), which test images it classifies right
 HEAT_MAPS, ANSWERS = "heatmaps.npz", "answers.npz"
+# the state that a training goes on from
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,20 @@ def snapshot(seed: int, time: int) -> str:
 
 
 def needs(task: Task, config: Config) -> list[str]:
-    """The files below `runs` that must be there before `task` can start."""
-    if task.arm == "paths":
-        ends = [*config.relax.followers, *(["CNN"] if "CNN" in config.relax.controls else [])]
-        return [snapshot(task.seed, task.start), *(str(PurePosixPath(relaxed_name(task.seed, task.start, arm), RESULT)) for arm in ends)]
+    """The files below `runs` that must be there before `task` can start, but for the trainings that paths join."""
     return [snapshot(task.seed, task.start)] if task.relaxes else []
+
+
+def joined(task: Task, config: Config) -> list[Task]:
+    """The trainings whose ends the paths of a relax time join: the control CNN's, where there is one, and each follower's."""
+    arms = ("CNN", *config.relax.followers) if task.arm == "paths" else ()
+    return [other for other in tasks(config) if (other.seed, other.start) == (task.seed, task.start) and other.relaxes and other.arm in arms]
+
+
+def made_of(task: Task, config: Config) -> dict[str, Any]:
+    """What paths are drawn between and how: where it is no longer what their result says, they are done again."""
+    measure = config.measure
+    return {"ends": {end.arm: end.end for end in joined(task, config)}, "images": measure.path_images, "string_steps": measure.string_steps}
 
 
 def settings(task: Task, config: Config) -> dict[str, Any]:

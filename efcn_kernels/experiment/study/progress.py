@@ -65,9 +65,8 @@ class Display:
                 self._shown[task.name] = self._bars.add_task(task.name, total=None, note="")
             progress = self.workspace.progress(task)
             if progress is not None:
-                epoch = task.start + progress["done"] * (task.end - task.start) // progress["total"]
-                note = f"epoch {min(epoch + 1, task.end)} of {task.end}"
-                self._bars.update(self._shown[task.name], completed=progress["done"], total=progress["total"], note=note)
+                note = f"epoch {min(task.start + int(progress['epochs']) + 1, task.end)} of {task.end}"
+                self._bars.update(self._shown[task.name], completed=progress["epochs"], total=task.end - task.start, note=note)
         if self._estimate is None or time.monotonic() > self._next:
             self._estimate = self._estimated(working, hands)
             self._next = time.monotonic() + _SECONDS
@@ -80,8 +79,9 @@ class Display:
     def _estimated(self, working: Sequence[Task], hands: int) -> Estimate:
         done = {}
         for task in self._all:
-            progress = self.workspace.progress(task) or {"done": 0, "total": 1}
-            share = progress["done"] / progress["total"]
+            progress = self.workspace.progress(task) or {"epochs": 0.0}
+            # of the task as it is now: a study may have been extended since
+            share = progress["epochs"] / max(1, task.end - task.start)
             if task not in self._finished:
                 done[task.name] = Done(share, progress.get("seconds", 0.0))
             else:

@@ -22,7 +22,7 @@ class RayMissing(ValueError):
 class RayCrew:
     """As many tasks at a time as the cluster has room for, each with its threads as CPUs, and a GPU where the study wants one."""
 
-    def __init__(self, workspace: Workspace, config: Config, address: str | None) -> None:
+    def __init__(self, workspace: Workspace, config: Config, address: str) -> None:
         try:
             import ray
         except ImportError as error:
@@ -31,7 +31,8 @@ class RayCrew:
         if not ray.is_initialized():
             ray.init(address=address, log_to_driver=False)
         threads = threads_of(config)
-        options = {"num_cpus": threads, "num_gpus": 1 if config.run.device == "cuda" else 0, "max_retries": 0}
+        gpus = config.run.device == "cuda" or (config.run.device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1)
+        options = {"num_cpus": threads, "num_gpus": int(gpus), "max_retries": 0}
         self._run = ray.remote(_run).options(**options)
         self._given = ray.put((workspace.root.resolve(), _from_anywhere(config), threads))
         self._room = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
@@ -78,5 +79,10 @@ def _run(given: Any, task: Task) -> BaseException | None:
     """On a worker of the cluster."""
     root, config, threads = given
     torch.set_num_threads(threads)
+    try:
+        setting = Setting.of(config)
+    except (ValueError, OSError) as error:
+        # images that lie nowhere on this machine
+        return error
     with stopping() as stop:
-        return attempt(task, Workspace(root, config), Setting.of(config), stop)
+        return attempt(task, Workspace(root, config), setting, stop)

@@ -1,6 +1,8 @@
 """A whole study: which task next, what went wrong, how long it will take."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -43,25 +45,29 @@ def run_study(config: Config, folder: Path, console: Console | None = None, ray:
         with assembled(device_of(config)) as team:
             _together(workspace, config, team, console)
         return workspace
-    prepare_folder(folder)
-    with locked(folder / ".lock"):
-        workspace.check()
-        device_of(config)
-        load(config.data.name, config.data.folder, console=console)
-        load_data(config)
-        # only now, so that a mistake does not take the place of a configuration that worked
-        workspace.open()
-        crew: Crew
-        if ray is None:
-            crew = Processes(workspace, config)
-        else:
-            crew = RayCrew(workspace, config, None if ray == "local" else ray)
+    with _opened(workspace, console):
+        crew: Crew = Processes(workspace, config) if ray is None else RayCrew(workspace, config, ray)
         with stopping() as stop, Display(console, workspace) as display:
             try:
                 _dispatch(workspace, crew, stop, display)
             finally:
                 crew.close()
     return workspace
+
+
+@contextmanager
+def _opened(workspace: Workspace, console: Console | None) -> Iterator[None]:
+    """Hold the folder of a study for which all is there, and note the configuration in it."""
+    config = workspace.config
+    prepare_folder(workspace.root)
+    with locked(workspace.root / ".lock"):
+        workspace.check()
+        device_of(config)
+        load(config.data.name, config.data.folder, console=console)
+        load_data(config)
+        # only now, so that a mistake does not take the place of a configuration that worked
+        workspace.open()
+        yield
 
 
 def _dispatch(workspace: Workspace, crew: Crew, stop: Stop, display: Display) -> None:
@@ -71,7 +77,7 @@ def _dispatch(workspace: Workspace, crew: Crew, stop: Stop, display: Display) ->
     told = False
     while todo or working:
         if not stop.wanted:
-            for task in [task for task in todo if workspace.ready(task)][: crew.free]:
+            for task in [task for task in todo if not workspace.lacking(task)][: crew.free]:
                 crew.start(task)
                 todo.remove(task)
                 working.append(task)
@@ -93,21 +99,32 @@ def _dispatch(workspace: Workspace, crew: Crew, stop: Stop, display: Display) ->
     if wrong:
         after = f"; {len(todo)} {'task waits' if len(todo) == 1 else 'tasks wait'} for them" if todo else ""
         raise StudyError("; ".join(f"{name}: {error}" for name, error in wrong.items()) + f"{after}. The same command goes on from what is kept")
+    _nothing_left(workspace, todo)
+
+
+def _nothing_left(workspace: Workspace, todo: Sequence[Task]) -> None:
+    """Raises StudyError for tasks that need what no task will make."""
+    if not todo:
+        return
+    waiting = "; ".join(f"{task.name} needs {', '.join(workspace.lacking(task))}" for task in todo)
+    ended = [(task, workspace.result(task)) for task in plan.tasks(workspace.config)]
+    why = [f"{task.name} diverged after epoch {found['end']}: {found['reason']}" for task, found in ended if found and found["status"] == "diverged"]
+    raise StudyError(f"these cannot begin: {waiting}, which nothing here will make any more" + "".join(f"; {each}" for each in why))
 
 
 def _together(workspace: Workspace, config: Config, team: Team, console: Console | None) -> None:
     """One task after the other, each by the whole team."""
     torch.set_num_threads(config.run.threads or torch.get_num_threads())
-    if team.leads:
-        workspace.open()
-    team.wait()
     # the first process decides for all; torchrun ends the others with it
-    with stopping(heard=team.leads) as stop:
+    with _opened(workspace, console) if team.leads else nullcontext(), stopping(heard=team.leads) as stop:
+        team.wait()
         setting = Setting.of(config)
         for task in plan.tasks(config):
-            done = team.total(float(team.leads and workspace.done(task)))[0] > 0
-            if not done:
+            wanted = team.total(float(team.leads and not workspace.done(task) and not workspace.lacking(task)))[0] > 0
+            if wanted:
                 if console is not None and team.leads:
                     console.print(f"{task.name}, by {team.size} processes")
                 run_task(task, workspace, setting, stop, team)
             team.wait()
+        if team.leads:
+            _nothing_left(workspace, [task for task in plan.tasks(config) if not workspace.done(task)])

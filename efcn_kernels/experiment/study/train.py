@@ -20,7 +20,7 @@ from efcn_kernels.relaxation import carry_state, default_fcn, fcn_of_norms, scat
 from . import plan
 from .journal import read
 from .measure import Measuring
-from .plan import ANSWERS, HEAT_MAPS, RESULT, Task
+from .plan import ANSWERS, CHECKPOINT, HEAT_MAPS, RESULT, Task
 from .setting import Setting, seed_of
 from .state import pack, unpack
 from .stopping import Interrupted, Stop
@@ -42,7 +42,7 @@ class Training:
         self.task, self.workspace, self.setting, self.stop, self.team = task, workspace, setting, stop, team
         self.config = setting.config
         self.folder, self.journal = workspace.folder(task), workspace.journal(task)
-        self.checkpoint = self.folder / "checkpoint.safetensors"
+        self.checkpoint = self.folder / CHECKPOINT
         self.previous = self.folder / "checkpoint.previous.safetensors"
         self.epoch, self.so_far = task.start, SoFar()
         self.snapshot: nn.Module | None = None
@@ -103,6 +103,8 @@ class Training:
         torch.manual_seed(seed_of(task.seed, task.start))
         self.snapshot = cnn
         network = self._relaxed(cnn)
+        # what was drawn for it is not the same for all, what is drawn from here on is
+        torch.manual_seed(seed_of(task.seed, task.start))
         optimizer = setting.optimizer(network, config.relax, fused)
         if config.relax.optimizer_state == "carry" and task.arm != "FCN-norms":
             carry_state(before, cnn, optimizer, network)
@@ -178,9 +180,8 @@ class Training:
         self._tell()
 
     def _tell(self) -> None:
-        images = len(self.setting.train[1])
-        done = (self.epoch - self.task.start) * images + self.so_far.images
-        progress = {"done": done, "total": (self.task.end - self.task.start) * images, "seconds": round(time.monotonic() - self._began, 3)}
+        epochs = self.epoch - self.task.start + self.so_far.images / len(self.setting.train[1])
+        progress = {"epochs": round(epochs, 6), "seconds": round(time.monotonic() - self._began, 3)}
         # nothing depends on it, so a full disk shall not end the training here
         with suppress(OSError):
             (self.folder / "progress.json").write_text(json.dumps(progress))

@@ -31,7 +31,7 @@ def run_task(task: Task, workspace: Workspace, setting: Setting, stop: Stop, tea
     if task.arm != "paths":
         Training(task, workspace, setting, stop, team).run()
     elif team.leads:
-        run_paths(task, workspace, setting)
+        run_paths(task, workspace, setting, stop)
 
 
 @contextmanager

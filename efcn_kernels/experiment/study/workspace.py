@@ -11,8 +11,8 @@ from efcn_kernels.experiment.results import environment, portable, prepare_folde
 
 from . import plan
 from .config import Config
-from .journal import Journal
-from .plan import RESULT, Task
+from .journal import Journal, read
+from .plan import CHECKPOINT, RESULT, Task
 from .storage import write_whole
 
 
@@ -54,7 +54,7 @@ class Workspace:
         return Journal(self.folder(task) / "metrics.jsonl")
 
     def progress(self, task: Task) -> dict[str, Any] | None:
-        """Images done and in all and the seconds so far, as the task last said; None before it has."""
+        """Epochs done and the seconds so far, as the task last said; None before it has."""
         try:
             return read_json(self.folder(task) / "progress.json")
         except ValueError:
@@ -62,22 +62,31 @@ class Workspace:
             return None
 
     def result(self, task: Task) -> dict[str, Any] | None:
-        """What the task found, or None before its end (its end as configured now)."""
+        """What the task found, or None before its end (its end as configured now) and of paths between other ends than those of now."""
         found = read_json(self.folder(task) / RESULT)
         if found is None or (found["status"] == "finished" and found["end"] < task.end):
+            return None
+        if task.arm == "paths" and found.get("made_of") != plan.made_of(task, self.config):
             return None
         return found
 
     def done(self, task: Task) -> bool:
         """Whether nothing of the task is left to do."""
-        wanted = [plan.snapshot(task.seed, time) for time in self.config.times] if task.is_cnn else []
-        return self.result(task) is not None and all(self.file(name).exists() for name in wanted)
+        found = self.result(task)
+        # one that has diverged has no more snapshots to give
+        wanted = [plan.snapshot(task.seed, time) for time in self.config.times if time <= found["end"]] if found and task.is_cnn else []
+        return found is not None and all(self.file(name).exists() for name in wanted)
 
-    def ready(self, task: Task) -> bool:
-        """Whether all that the task needs is there."""
-        return all(self.file(name).exists() for name in plan.needs(task, self.config)) and all(
-            self.result(other) is not None for other in plan.tasks(self.config) if f"{other.name}/{RESULT}" in plan.needs(task, self.config)
-        )
+    def lacking(self, task: Task) -> list[str]:
+        """What the task needs and what is not there, or not yet, by its name below runs/."""
+        names = [name for name in plan.needs(task, self.config) if not self.file(name).exists()]
+        for end in plan.joined(task, self.config):
+            found = self.result(end)
+            if found is None:
+                names.append(f"{end.name}/{RESULT}")
+            elif found["status"] == "finished" and not (self.folder(end) / CHECKPOINT).exists():
+                names.append(f"{end.name}/{CHECKPOINT}")
+        return names
 
     def claim(self, task: Task) -> None:
         """Make the task's folder and note what decides its result."""
@@ -98,9 +107,9 @@ class Workspace:
             for key, old in values.items()
             if now[section].get(key) != old
         ]
-        result = read_json(self.folder(task) / RESULT)
-        if result is not None and result["status"] == "finished" and result["end"] > task.end:
-            different.append(f"{task.name} has gone on to epoch {result['end']} and would now end at {task.end}")
+        rows = read(self.journal(task).path)
+        if rows and rows[-1]["epoch"] > task.end:
+            different.append(f"{task.name} has gone on to epoch {rows[-1]['epoch']} and would now end at {task.end}")
         if different:
             raise FolderError(f"{self.root} was made with another configuration: {'; '.join(different)}; choose another folder, or the old values")
 

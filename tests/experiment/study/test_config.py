@@ -56,6 +56,7 @@ def test_overrides_and_a_round_trip(tmp_path: Path) -> None:
         ("[relax]\nfollowers = ['eLCM']", ["'eLCM'", "did you mean 'eLCN'?"]),
         ("[relax]\nfollowers = ['halo-0']", ["'halo-0'", "halo-1"]),
         ("[relax]\ncontrols = ['CN']", ["relax.controls.0 = 'CN'", "'FCN-norms'"]),
+        ("[relax]\ncontrols = ['CNN', 'CNN']", ["relax.controls", "each name once"]),
         ("[run]\nseeds = [1, 1]", ["run.seeds", "different numbers"]),
         ("[data]\nname = 'cifar'", ["data.name = 'cifar'", "did you mean 'cifar10'?"]),
         ("cnn = 3", ["cnn = 3"]),

@@ -12,6 +12,7 @@ from efcn_kernels.experiment.study.estimate import Done, Estimate, estimate
 from efcn_kernels.experiment.study.plan import Task
 from efcn_kernels.experiment.study.progress import Display
 from efcn_kernels.experiment.study.run import run_study
+from efcn_kernels.experiment.study.workspace import Workspace
 
 from .small import config
 
@@ -97,13 +98,24 @@ def test_a_terminal_gets_bars(tmp_path: Path) -> None:
         assert words in shown, words
 
 
+def test_what_an_extension_adds_is_left_to_do(tmp_path: Path) -> None:
+    run_study(config(cnn={"epochs": 1}, relax={"epochs": 1}), tmp_path)
+    with Display(None, Workspace(tmp_path, config(cnn={"epochs": 1}, relax={"epochs": 3}))) as display:
+        # the CNN's epoch is over, and one of the follower's three
+        estimated = display._estimated([], 1)
+        rates = [display.workspace.progress(task) for task in display._all]
+    cnn, follower = (progress["seconds"] for progress in rates if progress is not None)
+    assert estimated.seconds == pytest.approx(2 * follower)
+    assert estimated.share == pytest.approx((cnn + follower) / (cnn + 3 * follower))
+
+
 def test_progress_that_is_being_written_is_none(tmp_path: Path) -> None:
     workspace = run_study(config(cnn={"epochs": 1}, relax={"epochs": 1}), tmp_path)
     task = plan.tasks(workspace.config)[0]
     path = workspace.folder(task) / "progress.json"
     progress = workspace.progress(task)
     assert progress is not None
-    assert progress["done"] == progress["total"] == 160
+    assert progress["epochs"] == 1
     assert progress["seconds"] > 0
     path.write_text(path.read_text()[:10])
     assert workspace.progress(task) is None

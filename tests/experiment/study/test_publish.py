@@ -135,3 +135,13 @@ def test_commands_without_their_machine(command: list[str], left: list[str]) -> 
 def test_platforms_without_their_kernel() -> None:
     assert without_kernel("Linux-6.1.0-13-amd64-x86_64-with-glibc2.36") == "Linux-x86_64-with-glibc2.36"
     assert without_kernel("Linux-x86_64-with-glibc2.36") == "Linux-x86_64-with-glibc2.36"
+
+
+def test_snapshots_of_a_cnn_under_way_stay_at_home(finished: Workspace, tmp_path: Path) -> None:
+    """Going on from them a copy would train another CNN beside them."""
+    study = tmp_path / "study"
+    shutil.copytree(finished.root, study, ignore=shutil.ignore_patterns("report", "checkpoint*"))
+    (study / "runs" / "seed-0" / "CNN" / "result.json").unlink()
+    publish_study(study, tmp_path / "target")
+    assert not list((tmp_path / "target").rglob("*.safetensors"))
+    assert list((tmp_path / "target").rglob("metrics.jsonl"))

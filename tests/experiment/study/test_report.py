@@ -18,6 +18,7 @@ from efcn_kernels.experiment.report import texts, write_report
 from efcn_kernels.experiment.report.claims import Claim, judge
 from efcn_kernels.experiment.report.compare import Difference, against_rival, difference
 from efcn_kernels.experiment.report.costs import slower
+from efcn_kernels.experiment.report.figures import curves
 from efcn_kernels.experiment.report.gather import Found, Study
 from efcn_kernels.experiment.report.main_figure import final_accuracy
 from efcn_kernels.experiment.report.numbers import comparisons
@@ -154,6 +155,10 @@ def test_an_unfinished_study_is_reported_as_such(study: Path, tmp_path: Path) ->
     assert [note.get_text() for note in below.texts] == ["both at epoch 2"]
     assert "eFCN, not finished" in [line.get_label() for line in above.lines]
     assert "eFCN, going on from $t_w$" not in [line.get_label() for line in above.lines]
+    # what is not in the first panel has its name too
+    shown = curves(Study(part))
+    assert shown is not None
+    assert "eFCN" in [text.get_text() for text in shown.legends[0].get_texts()]
     # and with nothing but a configuration
     shutil.rmtree(part / "runs")
     text = write_report(part).read_text()
@@ -175,8 +180,15 @@ def test_differences_by_hand() -> None:
     # three seeds that disagree: their own spread is larger
     wide = difference({0: 0.9, 1: 0.5, 2: 0.4}, {0: 0.5, 1: 0.5, 2: 0.5}, 10_000)
     assert wide is not None
-    assert wide.error == pytest.approx(0.264575131 / 3**0.5)
+    # beside it the test set's, sqrt(0.24 / 10,000 + 0.25 / 10,000)
+    assert wide.error == pytest.approx((0.07 / 3 + 0.000049) ** 0.5)
     assert wide.sign == 0
+    # t of two degrees of freedom at 97.725 %: 4.527 standard errors
+    assert wide.margin == pytest.approx(4.527 * wide.error, rel=1e-2)
+    # three seeds that agree: what is left is the test set's error
+    narrow = difference({0: 0.6, 1: 0.6, 2: 0.6}, {0: 0.5, 1: 0.5, 2: 0.5}, 10_000)
+    assert narrow is not None
+    assert narrow.margin == pytest.approx(2 * 0.007)
     assert difference({0: 0.6}, {1: 0.5}, 100) is None
     assert str(Difference(-0.0123, 0.004, 1)) == "-1.23 ± 0.40 points"
 

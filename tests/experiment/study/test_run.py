@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,51 @@ def test_a_diverging_follower_is_a_result(tmp_path: Path) -> None:
     assert found is not None
     assert found["status"] == "diverged"
     assert "a smaller learning rate is needed" in found["reason"]
+
+
+def test_a_diverging_cnn_leaves_its_followers_without_a_start(tmp_path: Path) -> None:
+    wanted = config(cnn={"learning_rate": 1e6, "momentum": 0.0}, relax={"times": (0, 3)})
+    with pytest.raises(
+        StudyError, match=r"^these cannot begin: seed-0/t003/halo-1 needs seed-0/CNN/snapshots/epoch-003.safetensors, which"
+    ) as raised:
+        run_study(wanted, tmp_path)
+    assert re.search(r"; seed-0/CNN diverged after epoch \d: the training loss became", str(raised.value))
+    workspace = Workspace(tmp_path, wanted)
+    assert [task.name for task in plan.tasks(wanted) if not workspace.done(task)] == ["seed-0/t003/halo-1"]
+
+
+def test_a_task_that_is_further_is_not_cut_short(tmp_path: Path) -> None:
+    """One that was broken off before its end, too."""
+    wanted = config(relax={"epochs": 3})
+    workspace = run_study(wanted, tmp_path)
+    (workspace.file("seed-0/t001/halo-1") / "result.json").unlink()
+    with pytest.raises(FolderError, match="seed-0/t001/halo-1 has gone on to epoch 4 and would now end at 2"):
+        run_study(config(relax={"epochs": 1}), tmp_path)
+
+
+def test_paths_are_drawn_again_where_their_ends_have_moved(tmp_path: Path) -> None:
+    def study(**relax: Any) -> Config:
+        followers = {"followers": ("eLCN",), "controls": ("CNN",), "epochs": 1, "off_local_start": 0.0}
+        return config(cnn={"epochs": 1}, relax=followers | relax, measure={"paths": "middle", "path_images": 60, "string_steps": 1})
+
+    def ways(wanted: Config) -> list[dict[str, Any]]:
+        workspace = run_study(wanted, tmp_path)
+        found = workspace.result(next(task for task in plan.tasks(wanted) if task.arm == "paths"))
+        assert found is not None
+        rows: list[dict[str, Any]] = found["ways"]
+        return rows
+
+    first = ways(study())
+    assert ways(study()) == first
+    longer = ways(study(epochs=2))
+    assert [row["test_loss"] for row in longer] != [row["test_loss"] for row in first]
+    assert {row["follower"] for row in ways(study(epochs=2, followers=("eLCN", "halo-1")))} == {"eLCN", "halo-1"}
+    # a copy without checkpoints says what it lacks
+    for path in tmp_path.rglob("checkpoint*"):
+        path.unlink()
+    more = study(epochs=2, followers=("eLCN",), controls=())
+    with pytest.raises(StudyError, match=r"seed-0/t001/paths needs seed-0/t001/eLCN/checkpoint\.safetensors, which nothing here will make"):
+        run_study(more, tmp_path)
 
 
 def test_as_a_command_that_is_interrupted(tmp_path: Path) -> None:

@@ -63,14 +63,14 @@ def test_scatter_moves_off_local_weights_only(cnn: nn.Module, images: Tensor) ->
 
 def test_off_local_weights_of_hand_built_layers_count_too() -> None:
     """An EFCNLinear of a convolution with a halo, and entries that a mask keeps at zero."""
-    whole = BlockLayout.from_support(ConvGeometry.of(nn.Conv2d(1, 2, 3, padding=1), (4, 4)), 1)
+    whole = BlockLayout.from_support(ConvGeometry.of(nn.Conv2d(1, 2, 3, padding=1), (4, 4)), 1)  # type: ignore[arg-type]
     mask = torch.rand(whole.nnzb, *whole.block) > 0.5
-    mask[torch.from_numpy(whole.local)] = True
+    mask[torch.tensor(whole.local)] = True
     masked = BlockLayout(whole.out_sites, whole.in_sites, whole.block, whole.crow, whole.col, local=whole.local, mask=mask)
     layer = EFCNLinear(masked.in_features, masked.out_features, masked)
     assert layer.off_values is not None
     scatter(nn.Sequential(layer), 0.5)
-    kept = mask[~torch.from_numpy(whole.local)]
+    kept = mask[~torch.tensor(whole.local)]
     assert torch.equal(layer.off_values != 0, kept)
     assert [id(p) for p in parameter_groups(nn.Sequential(layer), 0.1)[1]["params"]] == [id(layer.off_values)]
 

@@ -109,4 +109,5 @@ def test_tasks_come_after_what_they_need() -> None:
     ]
     assert plan.needs(tasks[0], config) == plan.needs(tasks[1], config) == []
     assert plan.needs(tasks[2], config) == ["seed-1/CNN/snapshots/epoch-002.safetensors"]
-    assert plan.needs(tasks[8], config)[1:] == [f"seed-1/t005/{arm}/result.json" for arm in ("eLCN", "eFCN", "CNN")]
+    assert [task.name for task in plan.joined(tasks[8], config)] == [f"seed-1/t005/{arm}" for arm in ("eLCN", "eFCN", "CNN")]
+    assert plan.joined(tasks[7], config) == []

@@ -245,7 +245,7 @@ def _invented(
 ) -> Study:
     """A finished study with these final accuracies by arm and relax time, on 10,000 test images."""
     wanted = config(
-        data={"test_images": None},
+        data={"test_images": 10_000},
         relax={"times": (0, 1), "followers": ("eLCN", "eFCN"), "controls": controls, "epochs": 1},
         run={"seeds": seeds},
     )

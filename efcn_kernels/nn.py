@@ -278,7 +278,8 @@ class LocallyConnected2d(_LocallyConnected):
         padding: also (before, after) pairs per axis.
         support: "local", a halo radius in pixels, "full", or a BlockLayout; weights outside the window are `off_values`.
 
-    Shape: x (N, C_in, H, W) or (C_in, H, W) -> (N, C_out, H_out, W_out), in the memory order of x.
+    Shape: x (N, C_in, H, W) or (C_in, H, W) -> (N, C_out, H_out, W_out), in the memory order of x, with
+    groups batch-last unless x is contiguous.
     Equivalent torch: unfold, then an einsum over "nckp,pock->nop", at N x k^2 times the memory.
     Raises ValueError for sizes that no convolution can have and for images of another size.
     """

@@ -26,7 +26,8 @@ def bsr_linear(x: Tensor, values: Tensor, layout: BlockLayout, bias: Tensor | No
         bias: (P, Co) or None.
         backend: "cpu", "cuda", "triton" or "reference"; None takes the first that does not refuse, of those that are proven.
 
-    Returns y (N, P, Co). Differentiable twice and more. Under autocast it computes in autocast's dtype.
+    Returns y (N, P, Co). Differentiable twice and more by torch.autograd (create_graph=True), not by torch.func.grad, vjp and jacrev: torch's
+    custom operators refuse them. Under autocast it computes in autocast's dtype.
     Raises ValueError for shapes, dtypes or devices that do not fit, RuntimeError where a named backend refuses.
     """
     _check(x, values, layout, bias)

@@ -1,4 +1,4 @@
-"""The three passes in plain torch, for any device and dtype: written to be believed, not to be fast.
+"""The three passes in plain torch, for every floating-point dtype on CPUs and CUDA devices: written to be believed, not to be fast.
 
 Each loops over a block's rank in its row, so that every step touches each output site at most once: no atomics, and
 temporaries of the size of x and y only.

@@ -19,6 +19,8 @@ from efcn_kernels.experiment.study.workspace import Workspace, read_json
 
 # epochs at the end whose median and spread say how much the last one's accuracy is worth
 LATE = 10
+# the share of a training's epochs in which its accuracy is nowhere near its end's
+_EARLY = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Found:
 
     @property
     def under_way(self) -> bool:
-        """Whether it has trained for an epoch and has not come to an end of any kind."""
-        return self.result is None and len(self.rows) > 1
+        """Whether it has not come to an end of any kind, but has trained for a share of its epochs that says something of it."""
+        return self.result is None and len(self.rows) > 1 + _EARLY * (self.task.end - self.task.start)
 
     @property
     def late(self) -> list[float]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from efcn_kernels.experiment.study.config import CNN, Relax
+
 from .compare import Difference, difference, many, of_ends
 from .costs import sizes, slower
 from .gather import Found, Study, last_measured, mean
@@ -14,6 +16,8 @@ Verdict = Literal["supported", "not supported", "mixed", "not tested"]
 
 # of the eLCN: half of what filters have that share nothing
 _SHARED = 0.5
+# of the paper's epochs, which are the defaults: trainings of fewer show where they were stopped, not where they lead
+_LONG_ENOUGH = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,23 @@ class Claim:
 
 def judge(study: Study) -> list[Claim]:
     """Every claim in the paper's order."""
-    return [Claim(title, *verdict_of(study)) for title, verdict_of in _CLAIMS.items()]
+    short = too_short(study)
+    claims = [Claim(title, *verdict_of(study)) for title, verdict_of in _CLAIMS.items()]
+    return [_put_off(claim, short) if short and claim.title != _SIZE else claim for claim in claims]
+
+
+def too_short(study: Study) -> str | None:
+    """Which of the trainings are too short for a verdict, in words."""
+    ours, papers = study.config, {"CNN": CNN().epochs, "followers": Relax().epochs}
+    lengths = {"CNN": ours.cnn.epochs, "followers": ours.relax.epochs}
+    short = [name for name, epochs in lengths.items() if epochs < _LONG_ENOUGH * papers[name]]
+    return " and ".join(f"the {name} trained for {many(lengths[name], 'epoch')}, the paper's for {papers[name]}" for name in short) or None
+
+
+def _put_off(claim: Claim, short: str) -> Claim:
+    if claim.verdict == "not tested":
+        return claim
+    return Claim(claim.title, "not tested", f"Too early to say: {short}. So far: {claim.text}")
 
 
 def _stays_near(study: Study) -> tuple[Verdict, str]:
@@ -205,6 +225,7 @@ def _seeds(found: Iterable[Difference]) -> str:
     return f"{min(counts)} seeds or more"
 
 
+_SIZE = "6. The size of the eFCN limits the practical interest of the protocol."
 _CLAIMS: dict[str, Callable[[Study], tuple[Verdict, str]]] = {
     "1. Relaxed at any time, the eFCN stays near the CNN subspace.": _stays_near,
     "1a. Relaxed at any time, the filters of the eLCN stay near shared ones.": _stays_shared,
@@ -221,5 +242,5 @@ _CLAIMS: dict[str, Callable[[Study], tuple[Verdict, str]]] = {
     ),
     "4. Off-local weights learn templates that fail alone and help together with local features.": _templates,
     "5. Past a threshold distance from the CNN subspace, performance falls to that of an FCN.": _threshold,
-    "6. The size of the eFCN limits the practical interest of the protocol.": _size,
+    _SIZE: _size,
 }

@@ -5,6 +5,7 @@ from statistics import median
 
 from efcn_kernels.experiment.tables import standard_error
 
+from .claims import too_short
 from .compare import many
 from .costs import slower
 from .gather import LATE, Study, mean
@@ -33,7 +34,9 @@ AGAIN = (
 
 def in_short(study: Study) -> list[str]:
     """The answer to the main question in a few sentences."""
-    found, rows = [], comparisons(study)
+    short = too_short(study)
+    found = [f"Too early for verdicts: {short}."] if short else []
+    rows = comparisons(study)
     for arm in study.config.relax.followers:
         own = [row for row in rows if row.arm == arm]
         if not own:

@@ -1,4 +1,4 @@
-"""Pooling and normalisation that stay batch-last: torch's own kernels on a view of the same memory.
+"""Pooling and normalisation that stay batch-last: max-pooling by csrc/cpu, the rest by torch's own kernels on a view of the same memory.
 
 A batch-last image lies as [H][W][C][N], which no kernel of torch expects, so it would be copied on the way in or out. But
 pooling does not care which of C and N a plane belongs to: seen as one channels_last image of C * N channels the memory is
@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from efcn_kernels.ops.max_pool import max_pool, window_of
 
 _PLANEWISE = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -52,6 +54,8 @@ def _through_planes(pool: nn.Module, input: Tensor) -> Any:
     if type(pool) is nn.AdaptiveAvgPool2d and pool.output_size in (1, (1, 1)):
         # torch takes the mean here too, but the gradient of the mean of planes would lie plane by plane
         return owned(input.permute(2, 3, 1, 0).mean((0, 1), keepdim=True).permute(3, 2, 0, 1))
+    if type(pool) is nn.MaxPool2d and (window := window_of(pool, input)) is not None:
+        return _laid(max_pool(input.permute(2, 3, 1, 0).flatten(2), window), (input.size(1), input.size(0)))
     # by way of (1, H, W, C * N), which leaves the strides by which torch knows a channels_last tensor
     planes = input.permute(2, 3, 1, 0).flatten(2).unsqueeze(0).permute(0, 3, 1, 2)
     output = forward(pool, planes)
@@ -60,7 +64,12 @@ def _through_planes(pool: nn.Module, input: Tensor) -> Any:
 
 
 def _images(planes: Tensor, shape: tuple[int, int]) -> Tensor:
-    return owned(planes.permute(0, 2, 3, 1).squeeze(0).unflatten(2, shape).permute(3, 2, 0, 1))
+    return _laid(planes.permute(0, 2, 3, 1).squeeze(0), shape)
+
+
+def _laid(rows: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(H, W, C * N) as images."""
+    return owned(rows.unflatten(2, shape).permute(3, 2, 0, 1))
 
 
 def _through_sites(norm: nn.Module, input: Tensor) -> Tensor:

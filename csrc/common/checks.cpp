@@ -35,10 +35,6 @@ struct Common {
   }
 };
 
-bool is_computed(ScalarType type) {
-  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 || type == ScalarType::Half;
-}
-
 Side check_side(const Common& common, const Tensor& start, const Tensor& source, const Tensor* block, int64_t sites, int64_t blocks) {
   const bool by_input = block != nullptr;
   const char* name = by_input ? "tcrow" : "crow";
@@ -54,6 +50,10 @@ Side check_side(const Common& common, const Tensor& start, const Tensor& source,
 }
 
 }  // namespace
+
+bool is_computed(ScalarType type) {
+  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 || type == ScalarType::Half;
+}
 
 std::string shapes_of(const Arguments& args) {
   return std::string(args.x_name) + " " + shape_of(*args.x) + ", " + args.y_name + " " + shape_of(*args.y) + ", " + args.values_name + " " +

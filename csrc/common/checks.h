@@ -40,9 +40,13 @@ inline const char* name_of(ScalarType type) {
     case ScalarType::Int: return "int32";
     case ScalarType::Long: return "int64";
     case ScalarType::Bool: return "bool";
+    case ScalarType::Byte: return "uint8";
     default: return "another type";
   }
 }
+
+// types that the kernels compute
+bool is_computed(ScalarType type);
 
 // where a library computes
 enum class Place { cpu, cuda };

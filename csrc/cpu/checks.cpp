@@ -1,11 +1,15 @@
 #include "checks.h"
 
+#include <utility>
+
 namespace efcn {
 namespace {
 
 View view_of(const Tensor& t) { return {t.data_ptr(), t.stride(0), t.stride(1), t.stride(2)}; }
 
 Pattern pattern_of(const Side& side) { return {side.start, side.source, side.block}; }
+
+}  // namespace
 
 Dtype dtype_of(ScalarType type) {
   switch (type) {
@@ -15,8 +19,6 @@ Dtype dtype_of(ScalarType type) {
     default: return Dtype::f32;
   }
 }
-
-}  // namespace
 
 void* check_beside(const char* op, const char* name, const Tensor& t, const Tensor& values, ScalarType type) {
   require(t.is_cpu(), op, name, " must be on the CPU");
@@ -30,6 +32,38 @@ Problem problem_of(const Arguments& args) {
   const Checked c = check(args, Place::cpu);
   return {dtype_of(c.type), c.batch,          c.out_sites, c.in_sites, c.out_channels,          c.in_channels,         c.blocks,
           view_of(*args.x), view_of(*args.y), c.values,    c.bias,     pattern_of(c.by_output), pattern_of(c.by_input)};
+}
+
+PoolJob pool_of(const PoolArguments& args) {
+  const char* op = args.op;
+  const ScalarType type = args.x.scalar_type();
+  for (const auto& [name, t] : {std::pair{"x", &args.x}, std::pair{"y", &args.y}, std::pair{"taps", &args.taps}}) {
+    require(t->is_cpu(), op, name, " must be on the CPU");
+    require(t->dim() == 3 && t->is_contiguous(), op, name, " must be (height, width, columns), contiguous, got ", shape_of(*t));
+  }
+  require(is_computed(type) && args.y.scalar_type() == type, op, "x and y must have one floating-point type, got ", name_of(type), " and ",
+          name_of(args.y.scalar_type()));
+  require(args.taps.scalar_type() == ScalarType::Byte, op, "taps must be uint8, got ", name_of(args.taps.scalar_type()));
+  require(shape_of(args.taps) == shape_of(args.y), op, "taps must have the shape of y, ", shape_of(args.y), ", got ", shape_of(args.taps));
+  require(args.x.size(2) == args.y.size(2), op, "x and y must have the same columns, got ", shape_of(args.x), " and ", shape_of(args.y));
+  const int64_t taps = args.kernel.height * args.kernel.width;
+  require(args.kernel.height > 0 && args.kernel.width > 0 && taps <= most_taps, op, "a window has 1 to ", most_taps, " taps, got ", taps);
+  const PoolJob job{args.x.data_ptr(),
+                    args.y.data_ptr(),
+                    static_cast<uint8_t*>(args.taps.data_ptr()),
+                    args.x.size(2),
+                    {args.x.size(0), args.x.size(1)},
+                    {args.y.size(0), args.y.size(1)},
+                    {args.kernel.height, args.kernel.width},
+                    {args.stride.height, args.stride.width},
+                    {args.padding.height, args.padding.width},
+                    {args.dilation.height, args.dilation.width},
+                    0};
+  for (int axis = 0; axis < 2; ++axis) {
+    require(job.stride[axis] > 0 && job.dilation[axis] > 0 && job.padding[axis] >= 0, op,
+            "stride and dilation must be positive, padding not negative");
+  }
+  return job;
 }
 
 }  // namespace efcn

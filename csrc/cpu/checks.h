@@ -11,4 +11,19 @@ void* check_beside(const char* op, const char* name, const Tensor& t, const Tens
 
 Problem problem_of(const Arguments& args);
 
+// height and width
+struct Extents {
+  int64_t height, width;
+};
+
+// x, y and taps (height, width, columns), contiguous
+struct PoolArguments {
+  const char* op;
+  const Tensor &x, &y, &taps;
+  Extents kernel, stride, padding, dilation;
+};
+
+PoolJob pool_of(const PoolArguments& args);
+Dtype dtype_of(ScalarType type);
+
 }  // namespace efcn

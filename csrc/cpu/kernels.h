@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pack.h"
+#include "pool.h"
 #include "product.h"
 #include "product_few.h"
 #include "weight_dot.h"
@@ -62,6 +63,8 @@ static const KernelTable table = {
          {weight_dot_task<bf16>, weight_dot_scratch},
          {weight_dot_task<f16>, weight_dot_scratch}},
     },
+    {max_pool_task<float>, max_pool_task<double>, max_pool_task<bf16>, max_pool_task<f16>},
+    {max_pool_backward_task<float>, max_pool_backward_task<double>, max_pool_backward_task<bf16>, max_pool_backward_task<f16>},
     {spin<float>, spin<double>, spin<float>, spin<float>},
 };
 

@@ -5,6 +5,7 @@
 
 #include "checks.h"
 #include "dispatch.h"
+#include "max_pool.h"
 #include "peak.h"
 
 namespace efcn {
@@ -40,6 +41,26 @@ void backward_weight_sgd(Tensor values, std::optional<Tensor> momentum_buffer, T
   bsr_linear_backward_weight(p, &sgd);
 }
 
+void pool(Tensor y, Tensor taps, Tensor x, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w, int64_t padding_h,
+          int64_t padding_w, int64_t dilation_h, int64_t dilation_w) {
+  const PoolJob job = pool_of(
+      {"efcn_cpu::max_pool", x, y, taps, {kernel_h, kernel_w}, {stride_h, stride_w}, {padding_h, padding_w}, {dilation_h, dilation_w}});
+  max_pool(job, dtype_of(x.scalar_type()));
+}
+
+void pool_backward(Tensor gx, Tensor gy, Tensor taps, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
+                   int64_t padding_h, int64_t padding_w, int64_t dilation_h, int64_t dilation_w) {
+  const PoolJob job = pool_of({"efcn_cpu::max_pool_backward",
+                               gx,
+                               gy,
+                               taps,
+                               {kernel_h, kernel_w},
+                               {stride_h, stride_w},
+                               {padding_h, padding_w},
+                               {dilation_h, dilation_w}});
+  max_pool_backward(job, dtype_of(gx.scalar_type()));
+}
+
 void prefer_large_pages_of(Tensor t) {
   const int64_t bytes = t.scalar_type() == ScalarType::Double ? 8 : t.scalar_type() == ScalarType::Float ? 4 : 2;
   prefer_large_pages(t.data_ptr(), static_cast<size_t>(t.numel() * bytes));
@@ -65,6 +86,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
   m.def(
       "bsr_linear_backward_weight_sgd(Tensor(a!) values, Tensor(b!)? momentum_buffer, Tensor gy, Tensor x, Tensor? mask, float lr, "
       "float momentum, float weight_decay, bool nesterov, Tensor crow, Tensor col, Tensor tcrow, Tensor tcol, Tensor tblock) -> ()");
+  m.def(
+      "max_pool(Tensor(a!) y, Tensor(b!) taps, Tensor x, int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h, "
+      "int padding_w, int dilation_h, int dilation_w) -> ()");
+  m.def(
+      "max_pool_backward(Tensor(a!) gx, Tensor gy, Tensor taps, int kernel_h, int kernel_w, int stride_h, int stride_w, int padding_h, "
+      "int padding_w, int dilation_h, int dilation_w) -> ()");
   m.def("prefer_large_pages(Tensor(a!) t) -> ()");
   m.def("isa() -> str");
   m.def("isas() -> str");
@@ -73,6 +100,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CPU, m) {
+  m.impl("max_pool", TORCH_BOX(&efcn::pool));
+  m.impl("max_pool_backward", TORCH_BOX(&efcn::pool_backward));
   m.impl("prefer_large_pages", TORCH_BOX(&efcn::prefer_large_pages_of));
   m.impl("bsr_linear", TORCH_BOX(&efcn::forward));
   m.impl("bsr_linear_backward_input", TORCH_BOX(&efcn::backward_input));

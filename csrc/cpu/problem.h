@@ -84,6 +84,23 @@ struct WeightJob {
   int64_t row_parts;
 };
 
+// taps of a window at most: the gradient's pass looks at each window that a pixel is in
+constexpr int most_taps = 16;
+
+// y[i][j] = max over the taps (a, b) of x[i * stride - padding + a * dilation][...], row by row of `columns` numbers, and the number
+// a * kernel[1] + b of the first tap that has it. In the gradient's pass x and y are the gradients
+struct PoolJob {
+  void* x;
+  void* y;
+  uint8_t* taps;
+  int64_t columns;
+  // height and width of each
+  int64_t size[2], out_size[2], kernel[2], stride[2], padding[2], dilation[2];
+  // task = (part of the columns, line of what is written)
+  int64_t parts;
+};
+
+using PoolTask = void (*)(const PoolJob&, int64_t task);
 using PackTask = void (*)(const PackJob&, int64_t task);
 using ProductTask = void (*)(const ProductJob&, int64_t task, void* scratch);
 using WeightTask = void (*)(const WeightJob&, int64_t task, void* scratch);
@@ -123,6 +140,8 @@ struct KernelTable {
   // for at most most_few images and whole vectors of weights; none for converted types
   ProductKernel few_product[dtype_count];
   WeightKernel weight[way_count][dtype_count];
+  PoolTask max_pool[dtype_count];
+  PoolTask max_pool_backward[dtype_count];
   // runs `steps` rounds of register-only multiply-adds of what a type is multiplied in; returns how many floating-point operations that
   // were
   double (*spin[dtype_count])(int64_t steps);

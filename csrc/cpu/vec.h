@@ -3,7 +3,7 @@
 
 #include "problem.h"
 
-#if EFCN_VECTOR_BYTES == 64
+#if EFCN_VECTOR_BYTES >= 32
 #include <immintrin.h>
 #endif
 

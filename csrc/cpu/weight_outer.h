@@ -66,6 +66,8 @@ struct WeightTile {
   T* across;
   T* wide;
   T* aside;
+  // of the three
+  T* end;
   const T zeros[tile_rows] = {};
   Segment<T> segment;
   Tile<T> tile;
@@ -75,6 +77,7 @@ struct WeightTile {
     across = static_cast<T*>(memory);
     wide = across + job.batch * pitch;
     aside = wide + tile_rows * pitch;
+    end = aside + tile_rows * padded(job.batch, lanes<T>);
     segment.length = job.batch;
     tile.segments = &segment;
     tile.segment_count = 1;

@@ -10,10 +10,26 @@ namespace EFCN_ISA {
 template <class T>
 constexpr int64_t window_columns = 4 * lanes<T>;
 
+// numbers in a line of a cache
+template <class S>
+constexpr int64_t line_of = 64 / static_cast<int64_t>(sizeof(S));
+
+// a band's results, block by block; whole vectors are copied, the last one beyond the end of either
+template <class S>
+constexpr int64_t window_results = tile_rows * window_columns<Compute<S>> + lanes<Compute<S>>;
+
 template <class S>
 size_t weight_window_scratch(const WeightJob& job) {
-  return WeightTile<S>::scratch(job, window_columns<Compute<S>>);
+  return WeightTile<S>::scratch(job, window_columns<Compute<S>>) + window_results<S> * sizeof(Compute<S>);
 }
+
+// columns of some blocks of an output site that are computed together
+struct Stretch {
+  int64_t block, channel, count;
+
+  Stretch(int64_t first, int64_t column, int64_t end, int64_t ci)
+      : block(first + column / ci), channel(column % ci), count(ci - channel < end - column ? ci - channel : end - column) {}
+};
 
 template <class S>
 void weight_window_task(const WeightJob& job, int64_t task, void* memory) {
@@ -23,6 +39,7 @@ void weight_window_task(const WeightJob& job, int64_t task, void* memory) {
   const int64_t columns = (job.pattern.start[site + 1] - first) * job.ci;
   const Bands bands(job.co, tile_rows, job.row_parts, task % job.row_parts);
   WeightTile<S> t(job, window_columns<T>, memory);
+  T* const results = t.end;
   t.tile.c_row = t.pitch;
   for (int64_t from = 0; from < columns; from += t.width) {
     const int64_t count = from + t.width < columns ? t.width : columns - from;
@@ -40,13 +57,37 @@ void weight_window_task(const WeightJob& job, int64_t task, void* memory) {
       const int64_t row = bands.start(band);
       const int rows = static_cast<int>(bands.start(band + 1) - row);
       t.segment.a = gy_rows<S>(job, site, row, rows, t.aside, t.tile.a_row);
-      run_band(t.tile, t.segment, rows, t.across, t.wide, padded(count, L));
-      // stretches of columns that belong to one block
+      // what the results go to arrives meanwhile, and the rows of gy that follow, in streams too short for the hardware to foresee
       for (int64_t c = 0; c < count;) {
-        const int64_t block = first + (from + c) / job.ci, channel = (from + c) % job.ci;
-        const int64_t stretch = job.ci - channel < count - c ? job.ci - channel : count - c;
-        for (int r = 0; r < rows; ++r) put(t.sink, (block * job.co + row + r) * job.ci + channel, t.wide + r * t.pitch + c, stretch);
-        c += stretch;
+        const Stretch part(first, from + c, from + count, job.ci);
+        const S* to = t.sink.to + (part.block * job.co + row) * job.ci;
+        for (int64_t i = 0; i < rows * job.ci; i += line_of<S>) __builtin_prefetch(to + i, 1);
+        c += part.count;
+      }
+      const S* next = static_cast<const S*>(job.gy) + site * job.gy_site + (row + rows) * job.gy_channel;
+      for (int r = 0; r < rows; ++r) {
+        for (int64_t n = 0; n < job.batch; n += line_of<S>) __builtin_prefetch(next + r * job.gy_channel + n, 0, 2);
+      }
+      run_band(t.tile, t.segment, rows, t.across, t.wide, padded(count, L));
+      // in memory a block's rows follow each other: of narrow blocks a band is a few vectors then, and not many short rows
+      for (int64_t c = 0; c < count;) {
+        const Stretch part(first, from + c, from + count, job.ci);
+        if (part.count == job.ci) {
+          for (int r = 0; r < rows; ++r) {
+            for (int64_t i = 0; i < job.ci; i += L) store(results + c * rows + r * job.ci + i, load(t.wide + r * t.pitch + c + i));
+          }
+        }
+        c += part.count;
+      }
+      for (int64_t c = 0; c < count;) {
+        const Stretch part(first, from + c, from + count, job.ci);
+        const int64_t at = (part.block * job.co + row) * job.ci + part.channel;
+        if (part.count == job.ci) {
+          put(t.sink, at, results + c * rows, rows * job.ci);
+        } else {
+          for (int r = 0; r < rows; ++r) put(t.sink, at + r * job.ci, t.wide + r * t.pitch + c, part.count);
+        }
+        c += part.count;
       }
     }
   }

@@ -1,0 +1,32 @@
+#include "max_pool.h"
+
+#include "dispatch.h"
+#include "operand.h"
+
+namespace efcn {
+namespace {
+
+// of a row that a task computes, of all pixels of a line: the next line finds what their windows share in the second-level cache
+constexpr int64_t part_vectors = 64;
+
+void run(PoolJob job, Dtype dtype, const KernelTable& table, PoolTask pool, int64_t lines, void* written, int64_t count) {
+  prefer_large_pages(written, static_cast<size_t>(count * storage_bytes(dtype)));
+  job.parts = divide_up(divide_up(job.columns * compute_bytes(dtype), table.vector_bytes), part_vectors);
+  run_tasks(lines * job.parts, 0, [&](int64_t task, void*) { pool(job, task); });
+}
+
+}  // namespace
+
+void max_pool(const PoolJob& job, Dtype dtype) {
+  const KernelTable& table = kernels();
+  const int64_t count = job.out_size[0] * job.out_size[1] * job.columns;
+  run(job, dtype, table, table.max_pool[static_cast<int>(dtype)], job.out_size[0], job.y, count);
+}
+
+void max_pool_backward(const PoolJob& job, Dtype dtype) {
+  const KernelTable& table = kernels();
+  const int64_t count = job.size[0] * job.size[1] * job.columns;
+  run(job, dtype, table, table.max_pool_backward[static_cast<int>(dtype)], job.size[0], job.x, count);
+}
+
+}  // namespace efcn

@@ -68,12 +68,18 @@ def scatter(network: nn.Module, std: float) -> None:
 def grow(network: nn.Module, support: Any) -> nn.Module:
     """A copy of `network` with more blocks: `support` as in `cnn_to_efcn`, one for all. The same function, for the new weights are zero.
 
-    Raises ValueError, naming one, where a layer holds blocks that `support` lacks.
+    Raises ValueError where a layer holds blocks that `support` lacks, naming one, or weights that an element mask of `support` leaves out.
     """
 
     def larger(layer: _LocallyConnected) -> BlockLayout:
         layout = BlockLayout.from_support(layer.geometry, support)
-        layout.find(layer.layout)
+        place = layout.find(layer.layout)
+        if layout.mask is not None:
+            lost = ~layout.mask[torch.from_numpy(place)]
+            if layer.layout.mask is not None:
+                lost &= layer.layout.mask
+            if bool(lost.any()):
+                raise ValueError(f"the support's element mask leaves out {int(lost.sum())} weights that a layer has: its function would change")
         return layout
 
     return _relaid(network, larger)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,27 @@ def test_growing_keeps_the_function_and_every_weight(cnn: nn.Module, images: Ten
 def test_growing_never_drops_a_block(cnn: nn.Module, images: Tensor) -> None:
     with pytest.raises(ValueError, match="the layout lacks"):
         grow(cnn_to_efcn(cnn, images, support="full"), 1)
+
+
+def test_growing_never_drops_a_weight() -> None:
+    """A larger support whose element mask lacks an off-local entry that the layer has."""
+    network = cnn_to_efcn(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1)), torch.randn(2, 1, 4, 4), support=1)
+    whole = BlockLayout.from_support(_layers(network)[0].geometry, 2)
+    mask = torch.ones(whole.nnzb, *whole.block, dtype=torch.bool)
+    off = set(whole.keys()[~whole.local])
+    had, new = off & set(_layers(network)[0].layout.keys()), off - set(_layers(network)[0].layout.keys())
+
+    def without(key: int) -> BlockLayout:
+        entries = mask.clone()
+        entries[int(np.flatnonzero(whole.keys() == key)[0]), 0, 0] = False
+        return BlockLayout(whole.out_sites, whole.in_sites, whole.block, whole.crow, whole.col, mask=entries)
+
+    with pytest.raises(ValueError, match="leaves out 1 weights that a layer has"):
+        grow(network, without(min(had)))
+    # a mask on what is new is no loss, and what the layer's own mask leaves out is none either
+    grown = grow(network, without(min(new)))
+    assert _layers(grown)[0].layout.mask is not None
+    assert _layers(grow(grown, without(min(new))))[0].layout.mask is not None
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 1.0])

@@ -75,7 +75,8 @@ class Relax(Training):
     followers: "eLCN", "eFCN", "halo-R" with R pixels. controls: "CNN" goes on from each snapshot as the followers do, "FCN" starts from the
     default initialisation, "FCN-norms" from the norms of each eFCN.
     epochs: of each of them. off_local_*: of the off-local weights, as the others where not given; `start` is the standard deviation of
-    their random start. optimizer_state: of the snapshot, "carry" it through the mapping or "reset" it.
+    their random start; they are refused where no network has such weights. optimizer_state: of the snapshot, "carry" it through the mapping
+    or "reset" it.
     """
 
     times: _Ints | Literal["paper"] = "paper"
@@ -86,6 +87,14 @@ class Relax(Training):
     off_local_weight_decay: _Rate | None = None
     off_local_start: _Rate = 0.0
     optimizer_state: Literal["carry", "reset"] = "reset"
+
+    @model_validator(mode="after")
+    def _used(self) -> "Relax":
+        settings = ("off_local_learning_rate", "off_local_weight_decay", "off_local_start")
+        given = [f"relax.{name} = {value}" for name in settings if (value := getattr(self, name)) != Relax.model_fields[name].default]
+        if given and set(self.followers) <= {"eLCN"} and not {"FCN", "FCN-norms"} & set(self.controls):
+            raise ValueError(f"{', '.join(given)}, but no network has off-local weights: relax.followers = {list(self.followers)}")
+        return self
 
     @field_validator("times")
     @classmethod
@@ -234,7 +243,9 @@ def _explained(entry: Any) -> str:
         hint = _hint(where[-1], known)
         return f"unknown {'section' if len(where) == 1 else 'key'} {place!r}{hint or ', expected one of ' + ', '.join(known)}"
     message = str(entry["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list in brackets")
-    return message if not place else f"{place} = {entry['input']!r}: {message[0].lower() + message[1:]}"
+    # of several keys of a section, which the message names
+    several = entry["type"] == "value_error" and isinstance(entry["input"], dict)
+    return message if several else f"{place} = {entry['input']!r}: {message[0].lower() + message[1:]}"
 
 
 def _hint(word: str, known: Sequence[str]) -> str:

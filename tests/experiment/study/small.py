@@ -35,6 +35,9 @@ BASE: dict[str, Any] = {
     "run": {"device": "cpu", "threads": 1, "checkpoint_seconds": 0.0},
 }
 
+# of "relax": nothing that has off-local weights
+ONLY_LOCAL: dict[str, Any] = {"followers": ("eLCN",), "off_local_learning_rate": None, "off_local_start": 0.0}
+
 
 def config(**sections: dict[str, Any]) -> Config:
     """The small study with some values changed."""

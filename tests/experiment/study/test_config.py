@@ -57,6 +57,10 @@ def test_overrides_and_a_round_trip(tmp_path: Path) -> None:
         ("[relax]\nfollowers = ['halo-0']", ["'halo-0'", "halo-1"]),
         ("[relax]\ncontrols = ['CN']", ["relax.controls.0 = 'CN'", "'FCN-norms'"]),
         ("[relax]\ncontrols = ['CNN', 'CNN']", ["relax.controls", "each name once"]),
+        (
+            "[relax]\nfollowers = ['eLCN']\ncontrols = ['CNN']\noff_local_start = 0.1\noff_local_weight_decay = 1e-3",
+            ["relax.off_local_weight_decay = 0.001, relax.off_local_start = 0.1, but no network has off-local weights: relax.followers = ['eLCN']"],
+        ),
         ("[run]\nseeds = [1, 1]", ["run.seeds", "different numbers"]),
         ("[data]\nname = 'cifar'", ["data.name = 'cifar'", "did you mean 'cifar10'?"]),
         ("cnn = 3", ["cnn = 3"]),

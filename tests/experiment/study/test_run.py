@@ -24,7 +24,7 @@ from efcn_kernels.experiment.study.run import StudyError, run_study
 from efcn_kernels.experiment.study.worker import BusyError, locked
 from efcn_kernels.experiment.study.workspace import FolderError, Workspace
 
-from .small import EVERYTHING, bits, config
+from .small import EVERYTHING, ONLY_LOCAL, bits, config
 
 
 def _rows(workspace: Workspace, name: str) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ def test_paths_begin_and_end_where_the_networks_do(finished: Workspace) -> None:
 
 
 def test_a_killed_worker_costs_its_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = config(cnn={"epochs": 2}, relax={"followers": ("eLCN",), "times": (0, 1)}, run={"processes": 1})
+    wanted = config(cnn={"epochs": 2}, relax=ONLY_LOCAL | {"times": (0, 1)}, run={"processes": 1})
     killed: list[int] = []
     start = Processes.start
 
@@ -131,8 +131,11 @@ def test_a_task_that_is_further_is_not_cut_short(tmp_path: Path) -> None:
 
 def test_paths_are_drawn_again_where_their_ends_have_moved(tmp_path: Path) -> None:
     def study(**relax: Any) -> Config:
-        followers = {"followers": ("eLCN",), "controls": ("CNN",), "epochs": 1, "off_local_start": 0.0}
-        return config(cnn={"epochs": 1}, relax=followers | relax, measure={"paths": "middle", "path_images": 60, "string_steps": 1})
+        return config(
+            cnn={"epochs": 1},
+            relax=ONLY_LOCAL | {"controls": ("CNN",), "epochs": 1} | relax,
+            measure={"paths": "middle", "path_images": 60, "string_steps": 1},
+        )
 
     def ways(wanted: Config) -> list[dict[str, Any]]:
         workspace = run_study(wanted, tmp_path)
@@ -206,7 +209,7 @@ def test_missing_data_and_folders_are_said_before_anything_is_trained(tmp_path: 
 
 def test_two_workers_of_a_ray_cluster(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'efcn_kernels[ray]'")
-    wanted = config(cnn={"epochs": 2}, relax={"followers": ("eLCN",), "times": (0, 1)})
+    wanted = config(cnn={"epochs": 2}, relax=ONLY_LOCAL | {"times": (0, 1)})
     run_study(wanted, tmp_path / "here")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env={"env_vars": {"PYTHONPATH": os.getcwd()}})
     try:

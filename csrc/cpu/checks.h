@@ -19,7 +19,11 @@ struct Extents {
 // x, y and taps (height, width, columns), contiguous
 struct PoolArguments {
   const char* op;
-  const Tensor &x, &y, &taps;
+  const char* x_name;
+  const Tensor& x;
+  const char* y_name;
+  const Tensor& y;
+  const Tensor& taps;
   Extents kernel, stride, padding, dilation;
 };
 

@@ -43,15 +43,25 @@ void backward_weight_sgd(Tensor values, std::optional<Tensor> momentum_buffer, T
 
 void pool(Tensor y, Tensor taps, Tensor x, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w, int64_t padding_h,
           int64_t padding_w, int64_t dilation_h, int64_t dilation_w) {
-  const PoolJob job = pool_of(
-      {"efcn_cpu::max_pool", x, y, taps, {kernel_h, kernel_w}, {stride_h, stride_w}, {padding_h, padding_w}, {dilation_h, dilation_w}});
+  const PoolJob job = pool_of({"efcn_cpu::max_pool",
+                               "x",
+                               x,
+                               "y",
+                               y,
+                               taps,
+                               {kernel_h, kernel_w},
+                               {stride_h, stride_w},
+                               {padding_h, padding_w},
+                               {dilation_h, dilation_w}});
   max_pool(job, dtype_of(x.scalar_type()));
 }
 
 void pool_backward(Tensor gx, Tensor gy, Tensor taps, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
                    int64_t padding_h, int64_t padding_w, int64_t dilation_h, int64_t dilation_w) {
   const PoolJob job = pool_of({"efcn_cpu::max_pool_backward",
+                               "gx",
                                gx,
+                               "gy",
                                gy,
                                taps,
                                {kernel_h, kernel_w},

@@ -28,7 +28,9 @@ EFCN_INLINE Taps<T> widen_taps(const uint8_t* p) {
   return (Taps<T>)_mm512_maskz_cvtepu8_epi64(static_cast<__mmask8>(-1), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 #elif EFCN_VECTOR_BYTES == 32
   if constexpr (sizeof(T) == 4) return (Taps<T>)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  return (Taps<T>)_mm256_cvtepu8_epi64(_mm_loadu_si32(p));
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof(four));
+  return (Taps<T>)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
 #else
   Taps<T> taps;
   for (int i = 0; i < lanes<T>; ++i) taps[i] = p[i];

@@ -48,13 +48,13 @@ class ImageData:
         return self.train_images.shape[2], self.train_images.shape[3]
 
     def normalised(self, split: Split) -> Tensor:
-        """The images of `split`, float32 (N, C, H, W): (pixel / 255 - mean) / std. Raises ValueError for an unknown split."""
+        """The images of `split`, float32 (N, C, H, W), channels_last: (pixel / 255 - mean) / std. Raises ValueError for an unknown split."""
         if split not in ("train", "test"):
             raise ValueError(f"unknown split {split!r}: expected 'train' or 'test'")
         images = self.train_images if split == "train" else self.test_images
         mean, std = (torch.tensor(v, dtype=torch.float32).view(-1, 1, 1) for v in (self.mean, self.std))
         # one pass over the set: pixel * scale + shift
-        return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+        return images.to(torch.float32, memory_format=torch.channels_last).mul_(1 / (255 * std)).sub_(mean / std)
 
     def labels(self, split: Split) -> Tensor:
         """The labels of `split`, int64 (N,)."""

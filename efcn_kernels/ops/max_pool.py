@@ -1,4 +1,7 @@
-"""Max-pooling of batch-last images by csrc/cpu: the values and gradients of torch's, with a byte for each maximum in place of an int64 index."""
+"""torch.ops.efcn.max_pool: max-pooling of batch-last images by csrc/cpu, with a byte for each maximum where torch keeps an index of 64 bits.
+
+Values and gradients are torch's; it is an operator of its own only where torch's kernels would do the same (`window_of`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 from efcn_kernels.ops import cpu
 
 # of a window at most, as in csrc/cpu/problem.h
-_MOST_TAPS = 16
+MOST_TAPS = 16
 
 
 class Window(NamedTuple):
@@ -22,23 +25,19 @@ class Window(NamedTuple):
     dilation: tuple[int, int]
     output: tuple[int, int]
 
-    @property
-    def extents(self) -> tuple[int, ...]:
-        """What the kernels want to know."""
-        return (*self.kernel, *self.stride, *self.padding, *self.dilation)
-
 
 def window_of(pool: nn.MaxPool2d, input: Tensor) -> Window | None:
     """How `pool` looks at images (N, C, H, W), or None where torch's kernel is to be asked, be it to refuse what cannot be."""
     # exactly a tensor: other types, and torch's transformations of functions, have ways of their own
-    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    if type(input) is not Tensor or transformed:
+    if type(input) is not Tensor or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
     if input.device.type != "cpu" or input.dtype not in cpu.DTYPES or cpu.missing() or pool.return_indices or input.numel() == 0:
         return None
     kernel, stride, padding, dilation = (_pair(each) for each in (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
+    if kernel is None or stride is None or padding is None or dilation is None:
+        return None
     # a padding that is larger is refused by torch
-    if kernel[0] * kernel[1] > _MOST_TAPS or min(*kernel, *stride, *dilation) < 1 or any(not 0 <= p <= k // 2 for p, k in zip(padding, kernel)):
+    if kernel[0] * kernel[1] > MOST_TAPS or min(*kernel, *stride, *dilation) < 1 or any(not 0 <= p <= k // 2 for p, k in zip(padding, kernel)):
         return None
     height, width = (_extent(*each, pool.ceil_mode) for each in zip(input.shape[2:], kernel, stride, padding, dilation))
     return Window(kernel, stride, padding, dilation, (height, width)) if min(height, width) > 0 else None
@@ -46,56 +45,86 @@ def window_of(pool: nn.MaxPool2d, input: Tensor) -> Window | None:
 
 def max_pool(x: Tensor, window: Window) -> Tensor:
     """The largest number of each window of x (H, W, columns), contiguous; differentiable twice and more."""
-    y: Tensor = _MaxPool.apply(x, window)  # type: ignore[no-untyped-call]
+    y: Tensor = torch.ops.efcn.max_pool(x, *window)[0]
     return y
 
 
-class _MaxPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
-        y = x.new_empty((*window.output, x.size(2)))
-        taps = x.new_empty(y.shape, dtype=torch.uint8)
-        torch.ops.efcn_cpu.max_pool(y, taps, x, *window.extents)
-        ctx.save_for_backward(taps)
-        ctx.size, ctx.window = x.shape, window
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gy: Tensor) -> Any:
-        (taps,) = ctx.saved_tensors
-        return _MaxPoolBackward.apply(gy.contiguous(), taps, ctx.size, ctx.window), None  # type: ignore[no-untyped-call]
+_WINDOW = "int[2] kernel, int[2] stride, int[2] padding, int[2] dilation"
+_library = torch.library.Library("efcn", "FRAGMENT")
+# taps: the number of the tap of its window that each result is from, row by row
+_library.define(f"max_pool(Tensor x, {_WINDOW}, int[2] output) -> (Tensor y, Tensor taps)")
+_library.define(f"max_pool_backward(Tensor gy, Tensor taps, int[2] input, {_WINDOW}) -> Tensor")
 
 
-class _MaxPoolBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gy: Tensor, taps: Tensor, size: torch.Size, window: Window) -> Tensor:
-        gx = gy.new_empty(size)
-        torch.ops.efcn_cpu.max_pool_backward(gx, gy, taps, *window.extents)
-        ctx.save_for_backward(taps)
-        ctx.window = window
-        return gx
-
-    @staticmethod
-    def backward(ctx: Any, ggx: Tensor) -> Any:
-        (taps,) = ctx.saved_tensors
-        rows = ggx.flatten(0, 1)
-        return rows.gather(0, _pixels(taps, ctx.window, ggx.size(1)).flatten(0, 1)).view(taps.shape), None, None, None
+def _max_pool_out(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, output: Any) -> tuple[Tensor, Tensor]:
+    shape = (*output, x.size(2))
+    return x.new_empty(shape), x.new_empty(shape, dtype=torch.uint8)
 
 
-def _pixels(taps: Tensor, window: Window, width: int) -> Tensor:
-    """The number of the pixel that each maximum is from."""
+def _max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, output: Any) -> tuple[Tensor, Tensor]:
+    y, taps = _max_pool_out(x, kernel, stride, padding, dilation, output)
+    torch.ops.efcn_cpu.max_pool(y, taps, x, *kernel, *stride, *padding, *dilation)
+    return y, taps
+
+
+def _backward_out(gy: Tensor, taps: Tensor, input: Any, *_: Any) -> Tensor:
+    return gy.new_empty((*input, gy.size(2)))
+
+
+def _max_pool_backward(gy: Tensor, taps: Tensor, input: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Tensor:
+    gx = _backward_out(gy, taps, input)
+    torch.ops.efcn_cpu.max_pool_backward(gx, gy.contiguous(), taps, *kernel, *stride, *padding, *dilation)
+    return gx
+
+
+def _keep_taps(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, *looks, _ = inputs
+    ctx.save_for_backward(output[1])
+    ctx.input, ctx.looks = list(x.shape[:2]), looks
+
+
+def _differentiate(ctx: Any, gy: Tensor, _: Any) -> tuple[Any, ...]:
+    (taps,) = ctx.saved_tensors
+    return torch.ops.efcn.max_pool_backward(gy, taps, ctx.input, *ctx.looks), *(None,) * 5
+
+
+def _keep_more(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, taps, ctx.input, *ctx.looks = inputs
+    ctx.save_for_backward(taps)
+
+
+def _differentiate_again(ctx: Any, ggx: Tensor) -> tuple[Any, ...]:
+    (taps,) = ctx.saved_tensors
+    pixels, inside = _pixels(taps, ctx.input, *ctx.looks)
+    ggy = ggx.reshape(-1, ggx.size(2)).gather(0, pixels.reshape(-1, taps.size(2))).reshape(taps.shape) * inside
+    return ggy, *(None,) * 6
+
+
+def _pixels(taps: Tensor, input: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Tensor, Tensor]:
+    """The number of the pixel that each result is from, and whether there is one: a window may lie on padding alone."""
     tap = taps.long()
-    lines, columns = (
-        torch.arange(count, device=taps.device).mul_(stride).sub_(padding)
-        for count, stride, padding in zip(window.output, window.stride, window.padding)
-    )
-    h = lines.view(-1, 1, 1) + tap // window.kernel[1] * window.dilation[0]
-    w = columns.view(1, -1, 1) + tap % window.kernel[1] * window.dilation[1]
-    return h * width + w
+    lines, columns = (torch.arange(taps.size(axis), device=taps.device).mul_(stride[axis]).sub_(padding[axis]) for axis in (0, 1))
+    h = lines.view(-1, 1, 1) + tap // kernel[1] * dilation[0]
+    w = columns.view(1, -1, 1) + tap % kernel[1] * dilation[1]
+    inside = (h >= 0) & (h < input[0]) & (w >= 0) & (w < input[1])
+    return (h * input[1] + w) * inside, inside
 
 
-def _pair(given: int | tuple[int, ...]) -> tuple[int, int]:
-    return (given, given) if isinstance(given, int) else (given[0], given[-1])
+for _name, _compute, _shape, _derivative, _setup in (
+    ("max_pool", _max_pool, _max_pool_out, _differentiate, _keep_taps),
+    ("max_pool_backward", _max_pool_backward, _backward_out, _differentiate_again, _keep_more),
+):
+    _library.impl(_name, _compute, "CPU")
+    torch.library.register_fake(f"efcn::{_name}", _shape, lib=_library)
+    torch.library.register_autograd(f"efcn::{_name}", _derivative, setup_context=_setup, lib=_library)
+
+
+def _pair(given: Any) -> tuple[int, int] | None:
+    """What torch makes of it; None where it has to say."""
+    many = (given, given) if isinstance(given, int) else given if isinstance(given, (tuple, list)) else ()
+    if len(many) not in (1, 2) or not all(isinstance(each, int) and not isinstance(each, bool) for each in many):
+        return None
+    return many[0], many[-1]
 
 
 def _extent(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:

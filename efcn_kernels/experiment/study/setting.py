@@ -31,10 +31,9 @@ class Setting:
     def of(cls, config: Config) -> "Setting":
         """Load the images of `config`. Raises DataError."""
         data, device = load_data(config), torch.device(device_of(config))
-        # as the CNN reads them, and one step from batch-last
-        train, test = (data.normalised(split).to(device, memory_format=torch.channels_last) for split in ("train", "test"))
-        labels = data.train_labels.to(device), data.test_labels.to(device)
-        return cls(config, device, (train, labels[0]), (test, labels[1]), (data.channels, *data.size), len(data.classes))
+        train = data.normalised("train").to(device), data.train_labels.to(device)
+        test = data.normalised("test").to(device), data.test_labels.to(device)
+        return cls(config, device, train, test, (data.channels, *data.size), len(data.classes))
 
     @property
     def batch_size(self) -> int:

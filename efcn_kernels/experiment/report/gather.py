@@ -37,6 +37,11 @@ class Found:
         return self.result is not None and self.result["status"] == "finished"
 
     @property
+    def diverged(self) -> bool:
+        """Whether its loss was no longer finite."""
+        return self.result is not None and not self.finished
+
+    @property
     def status(self) -> str:
         """Finished, diverged, or how far it is."""
         if self.result is not None:

@@ -39,8 +39,13 @@ def in_short(study: Study) -> list[str]:
     rows = comparisons(study)
     for arm in study.config.relax.followers:
         own = [row for row in rows if row.arm == arm]
-        if not own:
+        gone = [run for time in study.times for run in study.of(arm, time) if run.diverged]
+        if gone:
+            where = ", ".join(f"from t_w = {run.task.start} after epoch {run.rows[-1]['epoch']}" for run in gone)
+            found.append(f"The {arm} diverged {where}: its loss was no longer finite, so a smaller learning rate is needed.")
+        if not own and not gone:
             found.append(f"Whether the {arm} beats the {study.rival} cannot be said yet: no pair of them has finished.")
+        if not own:
             continue
         better, worse = (sum(row.apart.sign == sign for row in own) for sign in (1, -1))
         what = "the CNN going on from the same snapshot with the same learning rate" if "CNN" in study.config.relax.controls else "at its own end"
@@ -158,10 +163,11 @@ def main(study: Study) -> str:
             f"There is no control in this study: the CNN that was never stopped had {cnn.epochs} epochs with learning rate "
             f"{cnn.learning_rate}, a follower t_w of them and {relax.epochs} with {relax.learning_rate}."
         )
+    gone = " What diverged has no point here, only its curves below." if any(run.diverged for run in study.runs) else ""
     return (
         f"Above: test accuracy at the last epoch against the relax time t_w. {text} Below: the follower's accuracy minus that of "
         f"the {study.rival}; bars are two standard errors, so a bar that does not touch zero is a difference that counts. What "
-        "has not finished is hollow, with its epoch, from a tenth of its epochs on."
+        f"has not finished is hollow, with its epoch, from a tenth of its epochs on.{gone}"
     )
 
 

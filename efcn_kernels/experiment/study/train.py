@@ -139,7 +139,9 @@ class Training:
     def _tidy(self, resumed: bool) -> None:
         """Drop what was written after the checkpoint; at a start note what the network is before its first step."""
         self.journal.cut(self._journal_size)
-        (self.folder / RESULT).unlink(missing_ok=True)
+        # of an end that is none any more
+        for name in (RESULT, HEAT_MAPS, ANSWERS):
+            (self.folder / name).unlink(missing_ok=True)
         if not resumed:
             with torch.random.fork_rng():
                 tested = self.measuring.test_metrics(self.network) or {}

@@ -196,3 +196,15 @@ def test_the_comparison_is_with_the_control(tmp_path: Path) -> None:
     figure = final_accuracy(study)
     assert figure is not None
     assert len(figure.axes[1].containers) == 3
+
+
+def test_what_diverged_is_said_first(tmp_path: Path) -> None:
+    study = _invented(tmp_path, {"CNN": {None: 0.70, 0: 0.70, 1: 0.74}, "eLCN": {0: 0.70, 1: 0.72}, "eFCN": {1: 0.3}})
+    assert "diverged" not in "".join(texts.in_short(study)) + texts.main(study)
+    (tmp_path / "runs" / "seed-0" / "t001" / "eFCN" / "result.json").write_text(json.dumps({"status": "diverged", "end": 51, "reason": "nan"}))
+    study = Study(tmp_path)
+    lines = texts.in_short(study)
+    assert lines[1] == "The eFCN diverged from t_w = 1 after epoch 51: its loss was no longer finite, so a smaller learning rate is needed."
+    assert not any("Whether the eFCN" in line for line in lines)
+    assert "What diverged has no point here" in texts.main(study)
+    assert "no eFCN has finished" in _verdicts(study)["1."].text

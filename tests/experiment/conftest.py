@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efcn_kernels.experiment.data import ImageData, load
+from efcn_kernels.experiment.data import ImageData, MissingDataError, load
 
 from .builders import TEST, TRAIN, cifar_arrays, idx_bytes
 
@@ -28,11 +28,18 @@ _REAL = os.environ.get("EFCN_DATA")
 
 
 @pytest.fixture
-def real_folder() -> Path:
-    """The folder of published files."""
-    if not _REAL:
-        pytest.skip("EFCN_DATA names no folder with the published files")
-    return Path(_REAL)
+def published() -> Callable[[str], ImageData]:
+    """A published set by its name, where EFCN_DATA has it."""
+
+    def find(name: str) -> ImageData:
+        if not _REAL:
+            pytest.skip("EFCN_DATA names no folder with the published files")
+        try:
+            return load(name, Path(_REAL), download=False)
+        except MissingDataError as error:
+            pytest.skip(f"EFCN_DATA does not have it: {error}")
+
+    return find
 
 
 @pytest.fixture

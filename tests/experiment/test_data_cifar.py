@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from efcn_kernels.experiment.data import DataError, load
+from efcn_kernels.experiment.data import DataError, ImageData, load
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
 PLACES = [
@@ -147,10 +147,8 @@ def test_truncated_python_batches(tmp_path: Path, write_cifar: Writer, length: i
         load("cifar10", tmp_path, download=False, partial=True)
 
 
-def test_published_cifar10(real_folder: Path) -> None:
-    if not any((real_folder / sub).is_dir() for sub in ("cifar-10-batches-bin", "cifar-10-batches-py")):
-        pytest.skip("EFCN_DATA has no CIFAR-10 in its published layout")
-    data = load("cifar10", real_folder, download=False)
+def test_published_cifar10(published: Callable[[str], ImageData]) -> None:
+    data = published("cifar10")
     assert data.train_images.shape == (50_000, 3, 32, 32)
     assert torch.bincount(data.test_labels).tolist() == [1000] * 10
     assert data.train_labels[:5].tolist() == [6, 9, 9, 4, 1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from efcn_kernels.experiment.data import DataError, MissingDataError, load
+from efcn_kernels.experiment.data import DataError, ImageData, MissingDataError, load
 
 from .builders import TEST, TRAIN, idx_bytes
 
@@ -126,8 +126,8 @@ def test_unknown_name() -> None:
 
 
 @pytest.mark.parametrize(("name", "mean"), [("mnist", 0.1307), ("fashion-mnist", 0.2860)])
-def test_published_files(real_folder: Path, name: str, mean: float) -> None:
-    data = load(name, real_folder, download=False)
+def test_published_files(published: Callable[[str], ImageData], name: str, mean: float) -> None:
+    data = published(name)
     assert data.train_images.shape == (60_000, 1, 28, 28)
     assert data.test_images.shape == (10_000, 1, 28, 28)
     assert abs(float(data.train_images.double().mean() / 255) - mean) < 1e-4

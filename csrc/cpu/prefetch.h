@@ -6,6 +6,8 @@
 namespace efcn {
 namespace EFCN_ISA {
 
+constexpr int64_t cache_line = 64;
+
 // weights come from memory once per pass, in strips too short for the hardware to foresee. Asking for the next chunk's while this one's
 // tiles run: conv2 of AlexNet, two threads, forward 293 -> 306 and grad-input 240 -> 276 GFLOP/s
 template <int64_t Most>
@@ -17,20 +19,20 @@ class Prefetch {
       length *= count;
       count = 1;
     }
-    strips_[size_++] = {static_cast<const char*>(begin), count, stride * element, divide_up(length * element, line) * line};
+    strips_[size_++] = {static_cast<const char*>(begin), count, stride * element, divide_up(length * element, cache_line) * cache_line};
   }
 
   // one part of `parts` at each call of some()
   void spread(int64_t parts) {
     int64_t lines = 0;
-    for (int64_t i = 0; i < size_; ++i) lines += strips_[i].count * (strips_[i].bytes / line);
+    for (int64_t i = 0; i < size_; ++i) lines += strips_[i].count * (strips_[i].bytes / cache_line);
     each_ = divide_up(lines, parts);
   }
 
   void some() {
     for (int64_t left = each_; left > 0 && current_ < size_;) {
       const Strip& strip = strips_[current_];
-      for (; left > 0 && offset_ < strip.bytes; offset_ += line, --left)
+      for (; left > 0 && offset_ < strip.bytes; offset_ += cache_line, --left)
         __builtin_prefetch(strip.begin + row_ * strip.stride + offset_, 0, 2);
       if (offset_ < strip.bytes) return;
       offset_ = 0;
@@ -41,7 +43,6 @@ class Prefetch {
   }
 
  private:
-  static constexpr int64_t line = 64;
   struct Strip {
     const char* begin;
     int64_t count, stride, bytes;

@@ -1,6 +1,7 @@
 // the same outer products for blocks too narrow to fill the lanes: the channels of all blocks of an output site stand side by side
 #pragma once
 
+#include "prefetch.h"
 #include "weight_outer.h"
 
 namespace efcn {
@@ -9,10 +10,6 @@ namespace EFCN_ISA {
 // columns that are transposed together: with them x of 250 images takes 64 KiB, which stays in the second-level cache
 template <class T>
 constexpr int64_t window_columns = 4 * lanes<T>;
-
-// numbers in a line of a cache
-template <class S>
-constexpr int64_t line_of = 64 / static_cast<int64_t>(sizeof(S));
 
 // a band's results, block by block; whole vectors are copied, the last one beyond the end of either
 template <class S>
@@ -61,13 +58,14 @@ void weight_window_task(const WeightJob& job, int64_t task, void* memory) {
       for (int64_t c = 0; c < count;) {
         const Stretch part(first, from + c, from + count, job.ci);
         const S* to = t.sink.to + (part.block * job.co + row) * job.ci;
-        for (int64_t i = 0; i < rows * job.ci; i += line_of<S>) __builtin_prefetch(to + i, 1);
+        for (int64_t i = 0; i < rows * job.ci; i += cache_line / static_cast<int64_t>(sizeof(S))) __builtin_prefetch(to + i, 1);
         c += part.count;
       }
-      const S* next = static_cast<const S*>(job.gy) + site * job.gy_site + (row + rows) * job.gy_channel;
-      for (int r = 0; r < rows; ++r) {
-        for (int64_t n = 0; n < job.batch; n += line_of<S>) __builtin_prefetch(next + r * job.gy_channel + n, 0, 2);
-      }
+      Prefetch<1> next;
+      next.add(static_cast<const S*>(job.gy) + site * job.gy_site + (row + rows) * job.gy_channel, sizeof(S), rows, job.gy_channel,
+               job.batch);
+      next.spread(1);
+      next.some();
       run_band(t.tile, t.segment, rows, t.across, t.wide, padded(count, L));
       // in memory a block's rows follow each other: of narrow blocks a band is a few vectors then, and not many short rows
       for (int64_t c = 0; c < count;) {

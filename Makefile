@@ -46,14 +46,14 @@ demo: $(VENV)/.built
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -n $(JOBS) tests
 
-# the CUDA library in place, whatever torch is there; needs nvcc but no GPU. tests/test_cuda_build.py then reads the compiler's report
+# the CUDA library in place, whatever torch is there; needs nvcc but no GPU. tests/build_tools/test_cuda_build.py then reads the compiler's report
 cuda: $(VENV)/.built
 	EFCN_CUDA=1 $(BIN)/python setup.py -q build_ext --inplace
-	$(BIN)/python -m pytest -q tests/test_cuda_build.py
+	$(BIN)/python -m pytest -q tests/build_tools/test_cuda_build.py
 
 # every Triton kernel for three GPUs, without one: spills, shared memory, matrix units, loads
 aot: $(VENV)/.built
-	$(BIN)/python -m pytest -n $(JOBS) -m aot tests/test_triton_aot.py
+	$(BIN)/python -m pytest -n $(JOBS) -m aot tests/ops/test_triton_aot.py
 
 # needs g++ with libasan and libubsan; builds into build/sanitize and leaves the installed libraries alone
 sanitize: $(VENV)/.built
@@ -67,8 +67,8 @@ bench: $(VENV)/.built
 	$(BIN)/efcn bench alexnet skinny --contiguous $(BENCH) --json $(RESULTS)/cpu-alexnet-skinny.json
 	$(BIN)/efcn bench alexnet skinny wide14 dilated --dtype bfloat16 --against float32 $(BENCH) --json $(RESULTS)/cpu-bfloat16.json
 	$(BIN)/efcn bench-report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
-	$(BIN)/python -m efcn_kernels.bench.network --json $(RESULTS)/cpu-network.json
-	$(BIN)/python -m efcn_kernels.bench.sweep --json $(RESULTS)/cpu-sweep.json --figure $(RESULTS)/cpu-sweep.png
+	$(BIN)/python -m benchmarks.network --json $(RESULTS)/cpu-network.json
+	$(BIN)/python -m benchmarks.sweep --json $(RESULTS)/cpu-sweep.json --figure $(RESULTS)/cpu-sweep.png
 	$(BIN)/python benchmarks/limits.py --json $(RESULTS)/cpu-limits.json
 	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/cpu-memory.json
 	mkdir -p bench-output

@@ -1,4 +1,4 @@
-"""Builds the compiled parts: the CPU kernels and the CUDA kernels (two shared libraries on torch's stable ABI), and the torch-free planner.
+"""Builds the compiled parts: the CPU and the CUDA kernels (two libraries on torch's stable ABI), and the torch-free work on indices.
 
 Environment: EFCN_CUDA=1 builds the CUDA kernels, 0 does not, auto (the default) does where there is a toolkit and torch is a CUDA build;
 EFCN_CUDA_ARCHS lists other chips than build_tools/cuda.py. EFCN_WERROR=1 makes warnings errors, EFCN_SANITIZE=1 adds the address and
@@ -132,7 +132,7 @@ class BuildExt(build_ext):
                 self.add_cuda(ext, torch)
         else:
             if importlib.util.find_spec("pybind11") is None:
-                raise SystemExit("efcn_kernels builds its planner with pybind11, which is not installed: run `pip install pybind11` first")
+                raise SystemExit("efcn_kernels builds its index work with pybind11, which is not installed: run `pip install pybind11` first")
             import pybind11
 
             ext.extra_compile_args.append(f"-isystem{pybind11.get_include()}")
@@ -166,6 +166,6 @@ class BuildExt(build_ext):
 
 
 setup(
-    ext_modules=[component("cpu", "common"), component("cuda", "common"), component("planner")],
+    ext_modules=[component("cpu", "common"), component("cuda", "common"), component("csr")],
     cmdclass={"build_ext": BuildExt},
 )

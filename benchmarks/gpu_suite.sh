@@ -28,4 +28,4 @@ if ! log=$(build $cuda); then
     echo "gpu suite: the compiled parts could not be built, see above; the suite goes on without them"
   fi
 fi
-exec "$python" -m efcn_kernels.bench.suite "$@" --seconds "$((540 - SECONDS))"
+exec "$python" -m benchmarks.suite "$@" --seconds "$((540 - SECONDS))"

@@ -26,7 +26,7 @@ from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.peak import Peak
 from efcn_kernels.bench.result import Timing, prepare, save_json
 from efcn_kernels.bench.timing import interleave, seconds
-from efcn_kernels.ops import cpu
+from efcn_kernels.ops.backends import cpu
 
 BATCH, BLOCK = 250, (192, 64)
 PAGE = 1 << 21

@@ -32,8 +32,8 @@ from efcn_kernels.bench import select
 from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.result import Timing, prepare
 from efcn_kernels.bench.timing import interleave
-from efcn_kernels.blocksparse import BlockSparse
-from efcn_kernels.experiment.models import alexnet
+from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.study.models import alexnet
 
 NETWORK = "alexnet network"
 ARMS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from efcn_kernels.bench.network import NETWORKS, trainings
+from benchmarks.network import NETWORKS, trainings
 
 BATCH = 250
 

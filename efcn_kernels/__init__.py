@@ -8,12 +8,12 @@ except PackageNotFoundError:
     # run from a source tree that was never installed
     __version__ = "0+unknown"
 
-from efcn_kernels.embedding import cnn_to_efcn, efcn_to_cnn, verify_equivalence
-from efcn_kernels.geometry import ConvGeometry
-from efcn_kernels.layout import BlockLayout
+from efcn_kernels.mapping.to_efcn import cnn_to_efcn, efcn_to_cnn, verify_equivalence
 from efcn_kernels.nn import EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d
+from efcn_kernels.nn.optim import EFCNSGD
 from efcn_kernels.ops import batch_last, bsr_linear, build_info
-from efcn_kernels.optim import EFCNSGD
+from efcn_kernels.pattern.geometry import ConvGeometry
+from efcn_kernels.pattern.layout import BlockLayout
 
 __all__ = [
     "EFCNSGD",

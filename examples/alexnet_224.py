@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from efcn_kernels import LocallyConnected2d, batch_last
-from efcn_kernels.batchlast import keep_batch_last
-from efcn_kernels.experiment.data import load
+from efcn_kernels.nn.pooling import keep_batch_last
+from efcn_kernels.study.data.sets import load
 
 # name, channels out, kernel, stride, padding, whether pooling follows
 CONVOLUTIONS = (

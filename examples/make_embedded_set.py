@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 COUNTS = {"train": 10_000, "t10k": 2_000}
-PACKAGE_FOLDER = Path(__file__).parents[1] / "efcn_kernels" / "experiment" / "embedded"
+PACKAGE_FOLDER = Path(__file__).parents[1] / "efcn_kernels" / "study" / "data" / "embedded"
 
 
 def cut(content: bytes, count: int) -> bytes:

@@ -6,9 +6,9 @@ python examples/relax_a_cnn.py
 import torch
 
 from efcn_kernels import cnn_to_efcn, verify_equivalence
-from efcn_kernels.experiment.data import load
-from efcn_kernels.experiment.models import small_cnn
-from efcn_kernels.experiment.training import run_epoch
+from efcn_kernels.study.data.sets import load
+from efcn_kernels.study.models import small_cnn
+from efcn_kernels.study.train.epoch import run_epoch
 
 data = load("fashion-mnist-small")
 train = data.normalised("train"), data.train_labels

@@ -7,9 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from efcn_kernels.ops import cpu
-
-from .oracle import Engine
+from efcn_kernels.ops.backends import cpu
+from tests.support.oracle import Engine
 
 # Triton looks once, when kernels are made; programs that the tests start inherit it
 os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")

@@ -4,16 +4,16 @@ Every function takes a network as `cnn_to_efcn` makes it; a plain CNN is first m
 the same space.
 """
 
-from .accuracy import Metrics, evaluate, margins, right
-from .deviation import off_local_share, sharing_deviation
-from .distance import distance, norms
-from .exactness import exactness
-from .heatmaps import Unit, central_unit, incoming_weights
-from .masking import masked
-from .padding import dead_of_default, dead_of_snapshot
-from .paths import Averaged, curvilinear, linear, string
-from .sizes import sizes
-from .spectrum import participation_rank, singular_values, stable_rank
+from efcn_kernels.analysis.accuracy import Metrics, evaluate, margins, right
+from efcn_kernels.analysis.deviation import off_local_share, sharing_deviation
+from efcn_kernels.analysis.distance import distance, norms
+from efcn_kernels.analysis.exactness import exactness
+from efcn_kernels.analysis.heatmaps import Unit, central_unit, incoming_weights
+from efcn_kernels.analysis.masking import masked
+from efcn_kernels.analysis.padding import dead_of_default, dead_of_snapshot
+from efcn_kernels.analysis.paths import Averaged, curvilinear, linear, string
+from efcn_kernels.analysis.sizes import sizes
+from efcn_kernels.analysis.spectrum import participation_rank, singular_values, stable_rank
 
 __all__ = [
     "Averaged",

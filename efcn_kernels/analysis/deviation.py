@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from efcn_kernels.sharing import share, unshare
-
-from .layers import Layer, mapped_layers
+from efcn_kernels.analysis.layers import Layer, mapped_layers
+from efcn_kernels.pattern.sharing import share, unshare
 
 WHOLE = "whole"
 

@@ -2,11 +2,10 @@
 
 from torch import Tensor, nn
 
-from efcn_kernels.embedding import efcn_to_cnn
-from efcn_kernels.sharing import unshare
-
-from .deviation import WHOLE, square, squares
-from .layers import Layer, mapped_layers
+from efcn_kernels.analysis.deviation import WHOLE, square, squares
+from efcn_kernels.analysis.layers import Layer, mapped_layers
+from efcn_kernels.mapping.to_efcn import efcn_to_cnn
+from efcn_kernels.pattern.sharing import unshare
 
 
 def norms(network: nn.Module) -> dict[str, float]:

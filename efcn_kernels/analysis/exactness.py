@@ -4,9 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from efcn_kernels.equivalence import verify_equivalence
-
-from .accuracy import batches, evaluate, evaluating
+from efcn_kernels.analysis.accuracy import batches, evaluate, evaluating
+from efcn_kernels.mapping.equivalence import verify_equivalence
 
 
 def exactness(network: nn.Module, cnn: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> dict[str, Any]:

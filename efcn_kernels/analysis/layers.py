@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from efcn_kernels.nn import _LocallyConnected
+from efcn_kernels.nn.locally_connected import _LocallyConnected
 
 Layer = _LocallyConnected
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from .layers import mapped_layers
+from efcn_kernels.analysis.layers import mapped_layers
 
 
 @contextmanager

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from efcn_kernels.geometry import ConvGeometry
-
-from .deviation import Squares
-from .layers import mapped_layers
+from efcn_kernels.analysis.deviation import Squares
+from efcn_kernels.analysis.layers import mapped_layers
+from efcn_kernels.pattern.geometry import ConvGeometry
 
 
 def dead_of_default(network: nn.Module) -> dict[str, Squares]:

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .deviation import squares
-from .layers import Layer
+from efcn_kernels.analysis.deviation import squares
+from efcn_kernels.analysis.layers import Layer
 
 
 def singular_values(layer: Layer, count: int = 8, tolerance: float = 1e-3, seed: int = 0) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from efcn_kernels.geometry import ConvGeometry
 from efcn_kernels.nn import LocallyConnected2d
+from efcn_kernels.pattern.geometry import ConvGeometry
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from efcn_kernels import tolerance
 from efcn_kernels.bench.step import Ours, Step, gradients, whole
 from efcn_kernels.nn import EFCNLinear
 from efcn_kernels.ops import batch_last
-from efcn_kernels.sharing import TapBlocks, tap_blocks
+from efcn_kernels.pattern.sharing import TapBlocks, tap_blocks
+from efcn_kernels.verify import tolerance
 
 Comparison = dict[str, tuple[Tensor, Tensor, Tensor]]
 

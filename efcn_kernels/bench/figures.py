@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
+from benchmarks.roofline_figure import roofline
+from benchmarks.target_report import where
 from efcn_kernels.bench.result import CONTIGUOUS, OURS
-from efcn_kernels.bench.roofline_figure import roofline
-from efcn_kernels.bench.target_report import where
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; ours stand out, alternatives are greys but one
 _BARS = {

@@ -10,7 +10,7 @@ import torch
 
 from efcn_kernels.bench.machine import available_memory
 from efcn_kernels.bench.timing import seconds
-from efcn_kernels.ops import cpu
+from efcn_kernels.ops.backends import cpu
 
 _SIDE = 1024
 # twice this is more than the largest caches that two cores are given

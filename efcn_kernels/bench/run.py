@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from efcn_kernels import tolerance
 from efcn_kernels.bench.cases import Case
 from efcn_kernels.bench.competitors import COMPETITORS, USUAL
 from efcn_kernels.bench.device import free_memory
@@ -17,7 +16,8 @@ from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.result import CONTIGUOUS, NO_GRAD_INPUT, OURS, CaseResult, Result, Timing
 from efcn_kernels.bench.step import Competitor, Ours, Step
 from efcn_kernels.bench.timing import FEWEST_ROUNDS, HOST, Clock, interleave, quartiles
-from efcn_kernels.ops import cpu
+from efcn_kernels.ops.backends import cpu
+from efcn_kernels.verify import tolerance
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MOST_MEMORY = 6_000_000_000

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels.bench.cases import Case
-from efcn_kernels.cost import Work, work
-from efcn_kernels.layout import BlockLayout
+from efcn_kernels.cost.model import Work, work
 from efcn_kernels.nn import LocallyConnected2d
 from efcn_kernels.ops import batch_last, dispatch, schema
+from efcn_kernels.pattern.layout import BlockLayout
 
 Step = Callable[[], object]
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .app import app, bad_input, say
-from .study import demo, relax, report
+from efcn_kernels.cli.app import app, bad_input, say
+from efcn_kernels.cli.study import demo, relax, report
 
 __all__ = ["app", "demo", "main", "relax", "report"]
 
@@ -135,9 +135,9 @@ def bench_report(
     figures: Annotated[Path | None, typer.Option(help="Draw the steps and the roofline of each result.", metavar="DIR")] = None,
 ) -> None:
     """Put measurements beside the targets, and draw them."""
-    from efcn_kernels.bench import target_report
+    from benchmarks import target_report
+    from benchmarks.targets import evaluate
     from efcn_kernels.bench.result import load, prepare
-    from efcn_kernels.bench.targets import evaluate
 
     with bad_input(ValueError, OSError):
         runs = {path.stem: load(path) for path in results}

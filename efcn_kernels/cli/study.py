@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .app import InputError, app, bad_input, say
+from efcn_kernels.cli.app import InputError, app, bad_input, say
 
 
 @app.command()
@@ -22,10 +22,10 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A few epochs on a few images: does it run?")] = False,
 ) -> None:
     """Train a small CNN, relax it into its eFCN at three times, and draw what happens."""
-    # the experiment draws figures: imported here so that the other commands start without matplotlib
-    from efcn_kernels.experiment.data import NAMES, DataError
-    from efcn_kernels.experiment.demo import run_demo
-    from efcn_kernels.experiment.results import OutputError
+    # the study draws figures: imported here so that the other commands start without matplotlib
+    from efcn_kernels.study.data.sets import NAMES, DataError
+    from efcn_kernels.study.demo import run_demo
+    from efcn_kernels.study.results import OutputError
 
     if data not in NAMES:
         raise InputError(f"data must be one of {', '.join(NAMES)}, got {data!r}")
@@ -41,11 +41,11 @@ def relax(
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that shares the folder, or local.", metavar="ADDRESS")] = None,
 ) -> None:
     """Train a CNN, relax it at the asked-for times, go on with every network. Interrupt it: the same command goes on."""
-    from efcn_kernels.experiment.results import OutputError
-    from efcn_kernels.experiment.study.config import load
-    from efcn_kernels.experiment.study.run import StudyError, run_study
-    from efcn_kernels.experiment.study.storage import StorageError
-    from efcn_kernels.experiment.study.worker import BusyError
+    from efcn_kernels.study.config import load
+    from efcn_kernels.study.results import OutputError
+    from efcn_kernels.study.run.scheduler import StudyError, run_study
+    from efcn_kernels.study.run.storage import StorageError
+    from efcn_kernels.study.run.worker import BusyError
 
     again = config.is_dir()
     folder = out or (config if again else Path("runs") / config.stem)
@@ -69,9 +69,9 @@ def report(
     ] = None,
 ) -> None:
     """Write what a study found as one HTML page and as Markdown, with its figures as PNG and SVG and its numbers as CSV."""
-    from efcn_kernels.experiment.report import publish_study, write_report
-    from efcn_kernels.experiment.results import OutputError
-    from efcn_kernels.experiment.study.storage import StorageError
+    from efcn_kernels.study.report import publish_study, write_report
+    from efcn_kernels.study.results import OutputError
+    from efcn_kernels.study.run.storage import StorageError
 
     if publish is not None and out is not None:
         raise InputError(f"--publish {publish} writes its report below itself: leave --out {out} away")

@@ -64,7 +64,7 @@ def get(name: str) -> Backend:
     """The backend of that name. Raises ValueError for an unknown one."""
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(('auto', *NAMES))}, got {name!r}")
-    backend: Backend = import_module(f"efcn_kernels.ops.{name}").backend
+    backend: Backend = import_module(f"efcn_kernels.ops.backends.{name}").backend
     return backend
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from efcn_kernels.index import Index
 from efcn_kernels.ops import schema
 from efcn_kernels.ops.sgd import SGD
+from efcn_kernels.pattern.index import Index
 
 
 class Updater(Protocol):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from efcn_kernels.ops import cpu
+from efcn_kernels.ops.backends import cpu
 
 # of a window at most, as in csrc/cpu/problem.h
 MOST_TAPS = 16

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from efcn_kernels.index import Index
 from efcn_kernels.ops.dispatch import Problem, implementation
 from efcn_kernels.ops.memory import empty_like_order
 from efcn_kernels.ops.sgd import SGD
+from efcn_kernels.pattern.index import Index
 
 _INDEX = "Tensor crow, Tensor col, Tensor tcrow, Tensor tcol, Tensor tblock, str backend"
 _library = torch.library.Library("efcn", "DEF")

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from efcn_kernels.index import Index
-from efcn_kernels.tolerance import accumulator
+from efcn_kernels.ops.dtypes import accumulator
+from efcn_kernels.pattern.index import Index
 
 # 14 million weights with momentum and decay, one thread of a busy machine: 131 ms in pieces of 2^16, 127 of 2^15, 217 of 2^12, 565 uncut;
 # torch.optim.SGD 114 ms

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from efcn_kernels.blocksparse import BlockSparse
-from efcn_kernels.tolerance import Product, product
+from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.verify.tolerance import Product, product
 
 
 class Weights(NamedTuple):

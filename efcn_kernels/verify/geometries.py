@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from efcn_kernels.blocksparse import BlockSparse
-from efcn_kernels.geometry import ConvGeometry
-from efcn_kernels.layout import BlockLayout
 from efcn_kernels.nn import LOCALLY_CONNECTED, EFCNLinear
+from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.pattern.geometry import ConvGeometry
+from efcn_kernels.pattern.layout import BlockLayout
 
 
 @dataclass(frozen=True)

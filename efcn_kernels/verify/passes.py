@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from efcn_kernels.blocksparse import BlockSparse
+from efcn_kernels.nn.base import BlockSparse
 from efcn_kernels.ops import batch_last
-from efcn_kernels.tolerance import Product
 from efcn_kernels.verify.dense import Expected, ExpectedTwice, Weights, expected, expected_twice, weight_parameters
+from efcn_kernels.verify.tolerance import Product
 
 ORDERS = ("contiguous", "batch-last")
 PASSES = ("matrix", "forward", "grad-input", "grad-weight", "grad-bias", "double backward")

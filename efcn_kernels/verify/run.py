@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from efcn_kernels import tolerance
-from efcn_kernels.blocksparse import BlockSparse
-from efcn_kernels.machine import using_threads
-from efcn_kernels.ops import cpu, dispatch
+from efcn_kernels.cost.machine import using_threads
+from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.ops import dispatch
+from efcn_kernels.ops.backends import cpu
+from efcn_kernels.verify import tolerance
 from efcn_kernels.verify.dense import Weights, weight_parameters
 from efcn_kernels.verify.geometries import GEOMETRIES, Geometry
 from efcn_kernels.verify.passes import ORDERS, Batch, compare

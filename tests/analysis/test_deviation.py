@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from efcn_kernels import LocallyConnected1d, cnn_to_efcn, efcn_to_cnn
 from efcn_kernels.analysis import dead_of_default, dead_of_snapshot, distance, norms, off_local_share, sharing_deviation
-from efcn_kernels.experiment.models import skinny_cnn
-from efcn_kernels.relaxation import default_fcn
-
-from .conftest import line
+from efcn_kernels.mapping.supports import default_fcn
+from efcn_kernels.study.models import skinny_cnn
+from tests.analysis.conftest import line
 
 
 def _mapped(*taps: float) -> tuple[nn.Sequential, nn.Module, LocallyConnected1d]:

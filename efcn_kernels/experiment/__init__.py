@@ -1,1 +1,0 @@
-"""Data, models, training and the demonstration of the study (layer `experiment` of the package)."""

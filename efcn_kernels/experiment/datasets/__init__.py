@@ -1,1 +1,0 @@
-"""Readers, catalogue and download of the image sets; `efcn_kernels.experiment.data.load` is their front."""

@@ -1,6 +1,0 @@
-"""The report of a study: one page that is read from top to bottom, figures, numbers; and what of a study is worth keeping for good."""
-
-from .page import write_report
-from .publish import publish_study
-
-__all__ = ["publish_study", "write_report"]

@@ -1,0 +1,213 @@
+"""What EFCNLinear and LocallyConnected share: parameters on a layout, their initialisation, state and dense form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from efcn_kernels.ops import batch_last, bsr_linear, prefer_large_pages
+from efcn_kernels.pattern.layout import BlockLayout
+from efcn_kernels.pattern.validation import entry_mask
+
+Self = TypeVar("Self", bound="BlockSparse")
+
+# what of a layout is in a state dict, beside the parameters
+_LAYOUT = ("layout_crow", "layout_col", "layout_local", "layout_mask")
+
+
+def _of_layout(name: str) -> property:
+    return property(lambda layer: layer._layout_state().get(name), doc=f"`{name}` of the state dict, None where it is not there.")
+
+
+class BlockSparse(nn.Module):
+    """Free weights on the blocks of a layout.
+
+    Parameters:
+        values (nnzb_local, Co, Ci): weights of the local blocks, `local_layout`.
+        off_values (nnzb_off, Co, Ci) or None: weights of the off-local blocks, `off_layout`; a parameter of its own so
+            that it can have its own learning rate and decay.
+        bias (P, Co) or None.
+    """
+
+    layout: BlockLayout
+    local_layout: BlockLayout
+    off_layout: BlockLayout | None
+    values: nn.Parameter
+    off_values: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def _set_up(self, layout: BlockLayout, bias: bool, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        """Allocate the parameters, uninitialised."""
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"the weights are real floating-point numbers, got dtype {dtype}")
+        self._set_layout(layout)
+        where = {"device": device, "dtype": dtype}
+        self.values = nn.Parameter(prefer_large_pages(torch.empty(self.local_layout.nnzb, *layout.block, **where)))
+        off = None
+        if self.off_layout is not None:
+            off = nn.Parameter(prefer_large_pages(torch.empty(self.off_layout.nnzb, *layout.block, **where)))
+        self.register_parameter("off_values", off)
+        self.register_parameter("bias", nn.Parameter(torch.empty(layout.out_sites, layout.block[0], **where)) if bias else None)
+
+    def _set_layout(self, layout: BlockLayout) -> None:
+        self.layout = layout
+        self.local_layout, self.off_layout = layout.split()
+
+    def reset_parameters(self) -> None:
+        """Initialise as torch's Linear and convolutions do: uniform within 1 / sqrt(fan-in), by the inputs each output really has."""
+        fan_in = torch.from_numpy(self.layout.fan_in()).double()
+        bound = fan_in.clamp(min=1).rsqrt() * (fan_in > 0)
+        with torch.no_grad():
+            for weights, part in self._parts():
+                row, _ = part.places(bound.device)
+                weights.uniform_(-1, 1).mul_(bound[row].unsqueeze(2).to(weights))
+                if part.mask is not None:
+                    weights.mul_(part.mask.to(weights.device))
+            if self.bias is not None:
+                self.bias.uniform_(-1, 1).mul_(bound.to(self.bias))
+
+    def _parts(self) -> list[tuple[nn.Parameter, BlockLayout]]:
+        parts = [(self.values, self.local_layout)]
+        if self.off_values is not None and self.off_layout is not None:
+            parts.append((self.off_values, self.off_layout))
+        return parts
+
+    def _map(self, x: Tensor) -> Tensor:
+        """The layer on feature maps: x (N, in channels, in positions) -> (N, out channels, out positions)."""
+        layout, groups = self.layout, self.layout.groups
+        # with groups only a batch-last tensor has one stride per site; the kernels want that order anyway
+        laid = batch_last(x) if groups > 1 else x
+        sites = laid.unflatten(1, (groups, layout.block[1])).permute(0, 3, 1, 2).flatten(1, 2)
+        y = bsr_linear(sites, self.values, self.local_layout, self.bias)
+        if self.off_values is not None and self.off_layout is not None:
+            y = y + bsr_linear(sites, self.off_values, self.off_layout)
+        y = y.unflatten(1, (-1, groups)).permute(0, 2, 3, 1).flatten(1, 2)
+        laid_as_x: Tensor = y.contiguous() if x.is_contiguous() else y
+        return laid_as_x
+
+    @property
+    def weight_count(self) -> int:
+        """Free weights, biases included."""
+        return self.layout.nnz + (0 if self.bias is None else self.bias.numel())
+
+    def to_dense(self) -> Tensor:
+        """(out_features, in_features) as nn.Linear.weight, in this layer's feature order."""
+        layout = self.layout
+        (co, ci), groups = layout.block, layout.groups
+        shape = (layout.out_sites // groups, groups, co, layout.in_sites // groups, groups, ci)
+        dense = self.values.new_zeros((layout.out_sites, layout.in_sites, co, ci))
+        for weights, part in self._parts():
+            row, col = part.places(dense.device)
+            dense = dense.index_put((row, col), _masked(weights, part))
+        dense = dense.transpose(1, 2).reshape(shape)
+        if layout.channels_first:
+            dense = dense.permute(1, 2, 0, 4, 5, 3)
+        return dense.reshape(layout.out_features, layout.in_features)
+
+    def to_bsr(self) -> Tensor:
+        """The weight as a torch sparse BSR tensor (P * Co, Q * Ci), rows and columns in (site, channel) order."""
+        values = self.values.new_empty((self.layout.nnzb, *self.layout.block))
+        local = torch.tensor(self.layout.local, device=values.device)
+        for weights, part in self._parts():
+            values[local if part is self.local_layout else ~local] = _masked(weights, part).detach()
+        crow, col = (i.to(values.device) for i in self.layout.to_bsr_indices())
+        return torch.sparse_bsr_tensor(crow, col, values, (self.layout.out_features, self.layout.in_features))
+
+    def _fill_from_dense(self, weight: Tensor) -> None:
+        layout = self.layout
+        if tuple(weight.shape) != (layout.out_features, layout.in_features):
+            raise ValueError(
+                f"weight must have the shape (out_features, in_features) = {(layout.out_features, layout.in_features)}, got {tuple(weight.shape)}"
+            )
+        (co, ci), groups = layout.block, layout.groups
+        out, into = layout.out_sites // groups, layout.in_sites // groups
+        if layout.channels_first:
+            blocks = weight.detach().reshape(groups, co, out, groups, ci, into).permute(2, 0, 5, 3, 1, 4)
+        else:
+            blocks = weight.detach().reshape(out, groups, co, into, groups, ci).permute(0, 1, 3, 4, 2, 5)
+        with torch.no_grad():
+            for parameter, part in self._parts():
+                row, col = part.places(weight.device)
+                taken = blocks[row // groups, row % groups, col // groups, col % groups]
+                parameter.copy_(_masked(taken, part))
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, tensor in self._layout_state().items():
+            destination[prefix + name] = tensor
+
+    # torch.distributed.checkpoint looks every name of a state dict up in its module
+    layout_crow, layout_col, layout_local, layout_mask = map(_of_layout, _LAYOUT)
+
+    def _layout_state(self) -> dict[str, Tensor]:
+        crow, col = self.layout.to_bsr_indices()
+        state = {"layout_crow": crow, "layout_col": col}
+        if self.off_layout is not None:
+            state["layout_local"] = torch.tensor(self.layout.local, device="cpu")
+        if self.layout.mask is not None:
+            state["layout_mask"] = self.layout.mask.detach().clone()
+        return state
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any) -> None:
+        crow, col, local, mask = (state_dict.pop(prefix + name, None) for name in _LAYOUT)
+        if crow is None or col is None:
+            missing += [prefix + name for name, given in zip(_LAYOUT, (crow, col)) if given is None]
+        else:
+            try:
+                layout = self._layout_of(crow, col, local, mask)
+                if not layout.same_blocks(self.layout):
+                    self._adopt(layout, state_dict, prefix)
+            except (TypeError, ValueError) as error:
+                errors.append(f"the layout of {prefix.rstrip('.') or type(self).__name__} does not fit: {error}")
+                return
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        for weights, part in self._parts():
+            if part.mask is not None and bool(weights[~part.mask.to(weights.device)].any()):
+                # a new tensor: with assign=True this one is the caller's
+                weights.data = weights.data * part.mask.to(weights.device)
+
+    def _layout_of(self, crow: Tensor, col: Tensor, local: Tensor | None, mask: Tensor | None) -> BlockLayout:
+        """A saved layout, for the sites and features of this layer."""
+        old = self.layout
+        layout = BlockLayout(
+            old.out_sites,
+            old.in_sites,
+            old.block,
+            crow.cpu(),
+            col.cpu(),
+            local=None if local is None else local.cpu().numpy(),
+            mask=entry_mask(None if mask is None else mask.cpu(), (col.numel(), *old.block)),
+            groups=old.groups,
+            channels_first=old.channels_first,
+        )
+        self._check_layout(layout)
+        return layout
+
+    def _adopt(self, layout: BlockLayout, state: Mapping[str, Any], prefix: str) -> None:
+        """Take over another layout with the weights that come with it; parameters change their size in place."""
+        parts = dict(zip(("values", "off_values"), layout.split()))
+        for name, part in parts.items():
+            wanted = None if part is None else (part.nnzb, *layout.block)
+            given = None if (prefix + name) not in state else tuple(state[prefix + name].shape)
+            if given != wanted:
+                raise ValueError(f"it has blocks for {name} of shape {wanted}, the state has {given}")
+        self._set_layout(layout)
+        self.values.data = self.values.new_zeros((self.local_layout.nnzb, *layout.block))
+        self.values.grad = None
+        if self.off_layout is None:
+            self.off_values = None
+        else:
+            if self.off_values is None:
+                self.off_values = nn.Parameter(self.values.new_empty(0), self.values.requires_grad)
+            self.off_values.data = self.values.new_zeros((self.off_layout.nnzb, *layout.block))
+            self.off_values.grad = None
+
+    def _check_layout(self, layout: BlockLayout) -> None:
+        """Raise ValueError where this layer cannot have that layout."""
+
+
+def _masked(weights: Tensor, part: BlockLayout) -> Tensor:
+    return weights if part.mask is None else weights * part.mask.to(weights.device)

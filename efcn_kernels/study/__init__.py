@@ -1,0 +1,1 @@
+"""Data, models, training and the demonstration of the study."""

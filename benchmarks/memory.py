@@ -32,7 +32,7 @@ from efcn_kernels.bench import select
 from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.result import Timing, prepare
 from efcn_kernels.bench.timing import interleave
-from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.nn import BlockSparse
 from efcn_kernels.study.models import alexnet
 
 NETWORK = "alexnet network"
@@ -81,7 +81,7 @@ def trainer(of: Subject, arm: str, momentum: float) -> tuple[Callable[[], None],
 def needed(of: Subject, arm: str, momentum: float) -> dict[str, int]:
     """Bytes by kind."""
     layers = [m for m in of.model.modules() if isinstance(m, BlockSparse)]
-    blocks = sum(layer.layout.nnz * layer.values.element_size() for layer in layers)
+    blocks = sum(layer.layout.nnz * layer.weight.element_size() for layer in layers)
     weights = sum(p.numel() * p.element_size() for p in of.model.parameters())
     kept: list[int] = []
     hooks = [

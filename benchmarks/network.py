@@ -19,7 +19,7 @@ from efcn_kernels.bench.report import number
 from efcn_kernels.bench.result import Timing, prepare, save_json
 from efcn_kernels.bench.run import WrongAnswer
 from efcn_kernels.bench.timing import interleave, quartiles
-from efcn_kernels.mapping.to_efcn import cnn_to_efcn
+from efcn_kernels.mapping import cnn_to_efcn
 from efcn_kernels.study.models import alexnet, skinny_cnn
 
 NETWORKS: dict[str, Callable[[int, int, int], nn.Sequential]] = {"skinny": skinny_cnn, "alexnet": alexnet}

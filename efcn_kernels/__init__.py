@@ -8,7 +8,7 @@ except PackageNotFoundError:
     # run from a source tree that was never installed
     __version__ = "0+unknown"
 
-from efcn_kernels.mapping.to_efcn import cnn_to_efcn, efcn_to_cnn, verify_equivalence
+from efcn_kernels.mapping import cnn_to_efcn, efcn_to_cnn, verify_equivalence
 from efcn_kernels.nn import EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d
 from efcn_kernels.nn.optim import EFCNSGD
 from efcn_kernels.ops import batch_last, bsr_linear, build_info

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from efcn_kernels import LocallyConnected2d, batch_last
-from efcn_kernels.nn.pooling import keep_batch_last
+from efcn_kernels.nn import MaxPool2d
 from efcn_kernels.study.data.sets import load
 
 # name, channels out, kernel, stride, padding, whether pooling follows
@@ -52,7 +52,7 @@ def alexnet_elcn(size: int = 224, head: int = 4096, classes: int = 10, device: s
         layers += [(name, layer), (name.replace("conv", "relu"), nn.ReLU(inplace=True))]
         channels, size = out, layer.geometry.output_size[0]
         if pool:
-            layers.append((name.replace("conv", "pool"), nn.MaxPool2d(3, stride=2)))
+            layers.append((name.replace("conv", "pool"), MaxPool2d(3, stride=2)))
             size = (size - 3) // 2 + 1
     layers.append(("flatten", nn.Flatten()))
     for number, width in ((6, head), (7, head)):
@@ -61,9 +61,7 @@ def alexnet_elcn(size: int = 224, head: int = 4096, classes: int = 10, device: s
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
         layers += [(f"fc{number}", linear), (f"relu{number}", nn.ReLU(inplace=True))]
     layers.append(("fc8", nn.Linear(head, classes, device=device)))
-    model = nn.Sequential(OrderedDict(layers))
-    keep_batch_last(model)
-    return model
+    return nn.Sequential(OrderedDict(layers))
 
 
 def upscaled(images: Tensor, size: int) -> Tensor:

@@ -19,7 +19,7 @@ from efcn_kernels.bench.cases import Case, select
 from efcn_kernels.bench.device import PRECISIONS, best_backend, clock, tf32
 from efcn_kernels.bench.result import Timing
 from efcn_kernels.bench.timing import interleave
-from efcn_kernels.nn.pooling import keep_batch_last
+from efcn_kernels.nn import MaxPool2d
 from efcn_kernels.ops import dispatch
 
 # as in the paper, and large enough to fill a GPU
@@ -91,11 +91,9 @@ def elcn(cnn: nn.Sequential, size: int) -> nn.Sequential:
             module = LocallyConnected2d.from_conv(module, size)
             module.batch_last = True
         elif isinstance(module, nn.MaxPool2d):
-            size //= 2
+            module, size = MaxPool2d(2), size // 2
         layers.append(module)
-    network = nn.Sequential(*layers)
-    keep_batch_last(network)
-    return network
+    return nn.Sequential(*layers)
 
 
 def _training(network: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> Training:

@@ -49,20 +49,20 @@ def sharing_deviation(network: nn.Module) -> dict[str, float]:
     w_shared is the nearest shared filter: the mean over sites of each tap, where every block holds one tap. 0 in a CNN, 1 where nothing
     is shared (large random weights of mean zero).
     """
-    spread = {name: (unshared(layer), square(layer.values)) for name, layer in mapped_layers(network).items()}
+    spread = {name: (unshared(layer), square(layer.weight)) for name, layer in mapped_layers(network).items()}
     total = [sum(column) for column in zip(*spread.values())]
     return {name: _root(*pair) for name, pair in (spread | {WHOLE: (total[0], total[1])}).items()}
 
 
 def squares(layer: Layer) -> Squares:
     """The sums of squares of one layer's stored weights."""
-    return Squares(square(layer.values), 0.0 if layer.off_values is None else square(layer.off_values))
+    return Squares(square(layer.weight), 0.0 if layer.off_weight is None else square(layer.off_weight))
 
 
 def unshared(layer: Layer) -> float:
     """Sum of squares of the local weights less their nearest shared filter."""
-    filters = share(layer.values.detach(), layer.geometry, layer.local_layout)
-    return square(layer.values.detach() - unshare(filters, layer.geometry, layer.local_layout))
+    filters = share(layer.weight.detach(), layer.geometry, layer.local_layout)
+    return square(layer.weight.detach() - unshare(filters, layer.geometry, layer.local_layout))
 
 
 def square(weights: Tensor) -> float:

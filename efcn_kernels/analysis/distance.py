@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from efcn_kernels.analysis.deviation import WHOLE, square, squares
 from efcn_kernels.analysis.layers import Layer, mapped_layers
-from efcn_kernels.mapping.to_efcn import efcn_to_cnn
+from efcn_kernels.mapping import efcn_to_cnn
 from efcn_kernels.pattern.sharing import unshare
 
 
@@ -33,8 +33,8 @@ def distance(network: nn.Module, cnn: nn.Module | None = None) -> dict[str, floa
 
 def _layer(layer: Layer, conv: nn.Module) -> float:
     assert isinstance(conv.weight, Tensor)
-    shared = unshare(conv.weight.detach().to(layer.values), layer.geometry, layer.local_layout)
-    total = square(layer.values.detach() - shared) + squares(layer).off_local
+    shared = unshare(conv.weight.detach().to(layer.weight), layer.geometry, layer.local_layout)
+    total = square(layer.weight.detach() - shared) + squares(layer).off_local
     if layer.bias is not None:
         assert isinstance(conv.bias, Tensor)
         total += square(layer.bias.detach().unflatten(0, (-1, layer.layout.groups)) - conv.bias.detach().unflatten(0, (layer.layout.groups, -1)))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from efcn_kernels.mapping.to_efcn import cnn_to_efcn
+from efcn_kernels.mapping import cnn_to_efcn
 from efcn_kernels.nn import LocallyConnected2d
 
 

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from efcn_kernels.nn.locally_connected import _LocallyConnected
+from efcn_kernels.nn import LocallyConnected
 
-Layer = _LocallyConnected
+Layer = LocallyConnected
 
 
 def mapped_layers(network: nn.Module) -> dict[str, Layer]:

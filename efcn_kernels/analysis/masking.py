@@ -20,7 +20,7 @@ def masked(network: nn.Module, part: Literal["local", "off-local"]) -> Iterator[
     if part not in ("local", "off-local"):
         raise ValueError(f"part must be 'local' or 'off-local', got {part!r}")
     layers = mapped_layers(network).values()
-    weights = [layer.values if part == "local" else layer.off_values for layer in layers]
+    weights = [layer.weight if part == "local" else layer.off_weight for layer in layers]
     kept = [(w, w.data) for w in weights if w is not None]
     try:
         for parameter, values in kept:

@@ -47,7 +47,7 @@ def participation_rank(layer: Layer, probes: int = 64, seed: int = 0) -> float:
     """
     generator = torch.Generator().manual_seed(seed)
     size = layer.geometry.in_channels, *layer.geometry.input_size
-    signs = torch.randint(0, 2, (probes, *size), generator=generator).to(layer.values) * 2 - 1
+    signs = torch.randint(0, 2, (probes, *size), generator=generator).to(layer.weight) * 2 - 1
     with torch.enable_grad():
         z = signs.requires_grad_()
         y = _times(layer, z)
@@ -63,11 +63,11 @@ def matrix(layer: Layer) -> Any:
 
     into, out = layer.layout.in_features, layer.layout.out_features
     image = layer.geometry.in_channels, *layer.geometry.input_size
-    kind = layer.values.detach().new_empty(0).cpu().numpy().dtype
+    kind = layer.weight.detach().new_empty(0).cpu().numpy().dtype
 
     def tensor(x: NDArray[Any]) -> Tensor:
         # one column or several
-        return torch.from_numpy(np.ascontiguousarray(x.reshape(x.shape[0], -1).T)).to(layer.values)
+        return torch.from_numpy(np.ascontiguousarray(x.reshape(x.shape[0], -1).T)).to(layer.weight)
 
     def forward(x: NDArray[Any]) -> NDArray[Any]:
         with torch.no_grad():
@@ -78,7 +78,7 @@ def matrix(layer: Layer) -> Any:
         seen = tensor(y)
         with torch.enable_grad():
             # linear, so the point at which it is differentiated does not matter
-            x = layer.values.new_zeros(len(seen), *image).requires_grad_()
+            x = layer.weight.new_zeros(len(seen), *image).requires_grad_()
             (back,) = torch.autograd.grad(_times(layer, x).flatten(1), x, seen)
         found: NDArray[Any] = back.flatten(1).T.cpu().numpy()
         return found.reshape(into, *y.shape[1:])

@@ -132,7 +132,7 @@ class Unfold:
         # the columns, their transposed copy, and the gradients of both
         taps = ours.case.geometry.num_taps
         columns = ours.x.size(0) * ours.case.in_channels * taps * ours.gy[0, 0].numel() * ours.x.element_size()
-        return 4 * columns + 4 * _size(ours.layer.values)
+        return 4 * columns + 4 * _size(ours.layer.weight)
 
     def compare(self, ours: Ours) -> Comparison:
         y, gx, gweight, gbias = self._step()

@@ -120,7 +120,7 @@ def contender(name: str, ours: Ours, limit_s: float, clock: Clock = HOST, operan
 
     operands: as in tolerance.floor.
     """
-    if COMPETITORS[name].local_only and ours.layer.off_values is not None:
+    if COMPETITORS[name].local_only and ours.layer.off_weight is not None:
         return "has no off-local weights"
     needed = COMPETITORS[name].bytes(ours)
     limit = memory_limit(ours.x.device)

@@ -56,9 +56,9 @@ class Ours(NamedTuple):
         layer = case.layer(conv)
         x = torch.randn(batch, case.in_channels, *case.size, dtype=dtype, device=device)
         gy = torch.randn(batch, case.out_channels, *case.geometry.output_size, dtype=dtype, device=device)
-        if layer.off_values is not None:
+        if layer.off_weight is not None:
             # the zeros that they start with would hide a wrong product
-            nn.init.normal_(layer.off_values, std=layer.layout.in_features**-0.5)
+            nn.init.normal_(layer.off_weight, std=layer.layout.in_features**-0.5)
         positive = copy.deepcopy(layer)
         with torch.no_grad():
             for parameter in positive.parameters():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efcn_kernels.nn.locally_connected import _LocallyConnected
+from efcn_kernels.nn import LocallyConnected
 
 
 def verify_equivalence(cnn: nn.Module, efcn: nn.Module, x: Any) -> dict[str, float]:
@@ -22,7 +22,7 @@ def verify_equivalence(cnn: nn.Module, efcn: nn.Module, x: Any) -> dict[str, flo
     Both networks run on copies, from the same random state, which is left as it was.
     Raises ValueError where a replaced layer has no counterpart in `cnn`, or outputs cannot be compared.
     """
-    names = [name for name, layer in efcn.named_modules() if isinstance(layer, _LocallyConnected)]
+    names = [name for name, layer in efcn.named_modules() if isinstance(layer, LocallyConnected)]
     layers = dict(cnn.named_modules())
     if absent := [name for name in names if name not in layers]:
         raise ValueError(f"the first network has no layers named {absent}")
@@ -37,16 +37,15 @@ def arguments(x: Any) -> tuple[Any, ...]:
     return tuple(part.clone() if isinstance(part, Tensor) else part for part in (x if isinstance(x, tuple) else (x,)))
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy that shares the weights of locally connected layers, which can be most of the memory and never change in a run."""
-    own = [p for layer in model.modules() if isinstance(layer, _LocallyConnected) for p in layer.parameters()]
-    return copy.deepcopy(model, {id(p): p for p in own})
+def shared_weights(model: nn.Module) -> dict[int, object]:
+    """The weights of locally connected layers as a memo of copy.deepcopy: they can be most of the memory and never change in a trial."""
+    return {id(p): p for layer in model.modules() if isinstance(layer, LocallyConnected) for p in layer.parameters()}
 
 
 @contextmanager
 def trying(model: nn.Module, training: bool = False) -> Iterator[nn.Module]:
     """A copy of the model in that mode, to be run without a trace: no gradients, no changed buffers, no used random numbers."""
-    trial = copied(model).train(training)
+    trial: nn.Module = copy.deepcopy(model, shared_weights(model)).train(training)
     with torch.no_grad(), torch.random.fork_rng():
         yield trial
 

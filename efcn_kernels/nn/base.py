@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from efcn_kernels.ops import batch_last, bsr_linear, prefer_large_pages
+from efcn_kernels.pattern.geometry import ConvGeometry
 from efcn_kernels.pattern.layout import BlockLayout
-from efcn_kernels.pattern.validation import entry_mask
+from efcn_kernels.pattern.sharing import unshare
+from efcn_kernels.pattern.sites import dense_blocks, dense_matrix, filter_bias_to_sites, to_images, to_sites
+from efcn_kernels.pattern.validation import entry_mask, integer
 
-Self = TypeVar("Self", bound="BlockSparse")
+Conv = nn.modules.conv._ConvNd
 
 # what of a layout is in a state dict, beside the parameters
 _LAYOUT = ("layout_crow", "layout_col", "layout_local", "layout_mask")
+
+
+# what people write for the names of the weights
+_MEANT = {"values": "weight", "weights": "weight", "off_values": "off_weight", "off_weights": "off_weight", "biases": "bias"}
+
+
+def _no_such(layer: nn.Module, name: str) -> NoReturn:
+    raise AttributeError(
+        f"{type(layer).__name__} has no {name!r}, did you mean {_MEANT[name]!r}? Its parameters are weight (nnzb, Co, Ci), off_weight, bias (P, Co)"
+    )
 
 
 def _of_layout(name: str) -> property:
@@ -26,8 +39,8 @@ class BlockSparse(nn.Module):
     """Free weights on the blocks of a layout.
 
     Parameters:
-        values (nnzb_local, Co, Ci): weights of the local blocks, `local_layout`.
-        off_values (nnzb_off, Co, Ci) or None: weights of the off-local blocks, `off_layout`; a parameter of its own so
+        weight (nnzb_local, Co, Ci): weights of the local blocks, `local_layout`.
+        off_weight (nnzb_off, Co, Ci) or None: weights of the off-local blocks, `off_layout`; a parameter of its own so
             that it can have its own learning rate and decay.
         bias (P, Co) or None.
     """
@@ -35,9 +48,14 @@ class BlockSparse(nn.Module):
     layout: BlockLayout
     local_layout: BlockLayout
     off_layout: BlockLayout | None
-    values: nn.Parameter
-    off_values: nn.Parameter | None
+    weight: nn.Parameter
+    off_weight: nn.Parameter | None
     bias: nn.Parameter | None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _MEANT:
+            _no_such(self, name)
+        return super().__getattr__(name)
 
     def _set_up(self, layout: BlockLayout, bias: bool, device: Any = None, dtype: torch.dtype | None = None) -> None:
         """Allocate the parameters, uninitialised."""
@@ -45,11 +63,11 @@ class BlockSparse(nn.Module):
             raise TypeError(f"the weights are real floating-point numbers, got dtype {dtype}")
         self._set_layout(layout)
         where = {"device": device, "dtype": dtype}
-        self.values = nn.Parameter(prefer_large_pages(torch.empty(self.local_layout.nnzb, *layout.block, **where)))
+        self.weight = nn.Parameter(prefer_large_pages(torch.empty(self.local_layout.nnzb, *layout.block, **where)))
         off = None
         if self.off_layout is not None:
             off = nn.Parameter(prefer_large_pages(torch.empty(self.off_layout.nnzb, *layout.block, **where)))
-        self.register_parameter("off_values", off)
+        self.register_parameter("off_weight", off)
         self.register_parameter("bias", nn.Parameter(torch.empty(layout.out_sites, layout.block[0], **where)) if bias else None)
 
     def _set_layout(self, layout: BlockLayout) -> None:
@@ -64,28 +82,27 @@ class BlockSparse(nn.Module):
             for weights, part in self._parts():
                 row, _ = part.places(bound.device)
                 weights.uniform_(-1, 1).mul_(bound[row].unsqueeze(2).to(weights))
-                if part.mask is not None:
-                    weights.mul_(part.mask.to(weights.device))
+                part.zero_outside(weights)
             if self.bias is not None:
                 self.bias.uniform_(-1, 1).mul_(bound.to(self.bias))
 
     def _parts(self) -> list[tuple[nn.Parameter, BlockLayout]]:
-        parts = [(self.values, self.local_layout)]
-        if self.off_values is not None and self.off_layout is not None:
-            parts.append((self.off_values, self.off_layout))
+        parts = [(self.weight, self.local_layout)]
+        if self.off_weight is not None and self.off_layout is not None:
+            parts.append((self.off_weight, self.off_layout))
         return parts
 
     def _map(self, x: Tensor) -> Tensor:
         """The layer on feature maps: x (N, in channels, in positions) -> (N, out channels, out positions)."""
-        layout, groups = self.layout, self.layout.groups
+        groups = self.layout.groups
         # with groups only a batch-last tensor has one stride per site; the kernels want that order anyway
         laid = batch_last(x) if groups > 1 else x
-        sites = laid.unflatten(1, (groups, layout.block[1])).permute(0, 3, 1, 2).flatten(1, 2)
-        y = bsr_linear(sites, self.values, self.local_layout, self.bias)
-        if self.off_values is not None and self.off_layout is not None:
-            y = y + bsr_linear(sites, self.off_values, self.off_layout)
-        y = y.unflatten(1, (-1, groups)).permute(0, 2, 3, 1).flatten(1, 2)
-        laid_as_x: Tensor = y.contiguous() if x.is_contiguous() else y
+        sites = to_sites(laid, groups)
+        y = bsr_linear(sites, self.weight, self.local_layout, self.bias)
+        if self.off_weight is not None and self.off_layout is not None:
+            y = y + bsr_linear(sites, self.off_weight, self.off_layout)
+        images = to_images(y, groups)
+        laid_as_x: Tensor = images.contiguous() if x.is_contiguous() else images
         return laid_as_x
 
     @property
@@ -96,23 +113,17 @@ class BlockSparse(nn.Module):
     def to_dense(self) -> Tensor:
         """(out_features, in_features) as nn.Linear.weight, in this layer's feature order."""
         layout = self.layout
-        (co, ci), groups = layout.block, layout.groups
-        shape = (layout.out_sites // groups, groups, co, layout.in_sites // groups, groups, ci)
-        dense = self.values.new_zeros((layout.out_sites, layout.in_sites, co, ci))
+        dense = self.weight.new_zeros((layout.out_sites, layout.in_sites, *layout.block))
         for weights, part in self._parts():
-            row, col = part.places(dense.device)
-            dense = dense.index_put((row, col), _masked(weights, part))
-        dense = dense.transpose(1, 2).reshape(shape)
-        if layout.channels_first:
-            dense = dense.permute(1, 2, 0, 4, 5, 3)
-        return dense.reshape(layout.out_features, layout.in_features)
+            dense = dense.index_put(part.places(dense.device), part.masked(weights))
+        return dense_matrix(dense, layout)
 
     def to_bsr(self) -> Tensor:
         """The weight as a torch sparse BSR tensor (P * Co, Q * Ci), rows and columns in (site, channel) order."""
-        values = self.values.new_empty((self.layout.nnzb, *self.layout.block))
+        values = self.weight.new_empty((self.layout.nnzb, *self.layout.block))
         local = torch.tensor(self.layout.local, device=values.device)
         for weights, part in self._parts():
-            values[local if part is self.local_layout else ~local] = _masked(weights, part).detach()
+            values[local if part is self.local_layout else ~local] = part.masked(weights).detach()
         crow, col = (i.to(values.device) for i in self.layout.to_bsr_indices())
         return torch.sparse_bsr_tensor(crow, col, values, (self.layout.out_features, self.layout.in_features))
 
@@ -122,17 +133,10 @@ class BlockSparse(nn.Module):
             raise ValueError(
                 f"weight must have the shape (out_features, in_features) = {(layout.out_features, layout.in_features)}, got {tuple(weight.shape)}"
             )
-        (co, ci), groups = layout.block, layout.groups
-        out, into = layout.out_sites // groups, layout.in_sites // groups
-        if layout.channels_first:
-            blocks = weight.detach().reshape(groups, co, out, groups, ci, into).permute(2, 0, 5, 3, 1, 4)
-        else:
-            blocks = weight.detach().reshape(out, groups, co, into, groups, ci).permute(0, 1, 3, 4, 2, 5)
+        blocks = dense_blocks(weight.detach(), layout)
         with torch.no_grad():
             for parameter, part in self._parts():
-                row, col = part.places(weight.device)
-                taken = blocks[row // groups, row % groups, col // groups, col % groups]
-                parameter.copy_(_masked(taken, part))
+                parameter.copy_(part.masked(blocks[part.places(weight.device)]))
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -165,9 +169,8 @@ class BlockSparse(nn.Module):
                 return
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         for weights, part in self._parts():
-            if part.mask is not None and bool(weights[~part.mask.to(weights.device)].any()):
-                # a new tensor: with assign=True this one is the caller's
-                weights.data = weights.data * part.mask.to(weights.device)
+            # a new tensor where there is a mask: with assign=True this one is the caller's
+            weights.data = part.masked(weights.data)
 
     def _layout_of(self, crow: Tensor, col: Tensor, local: Tensor | None, mask: Tensor | None) -> BlockLayout:
         """A saved layout, for the sites and features of this layer."""
@@ -188,26 +191,43 @@ class BlockSparse(nn.Module):
 
     def _adopt(self, layout: BlockLayout, state: Mapping[str, Any], prefix: str) -> None:
         """Take over another layout with the weights that come with it; parameters change their size in place."""
-        parts = dict(zip(("values", "off_values"), layout.split()))
+        parts = dict(zip(("weight", "off_weight"), layout.split()))
         for name, part in parts.items():
             wanted = None if part is None else (part.nnzb, *layout.block)
             given = None if (prefix + name) not in state else tuple(state[prefix + name].shape)
             if given != wanted:
                 raise ValueError(f"it has blocks for {name} of shape {wanted}, the state has {given}")
         self._set_layout(layout)
-        self.values.data = self.values.new_zeros((self.local_layout.nnzb, *layout.block))
-        self.values.grad = None
+        self.weight.data = self.weight.new_zeros((self.local_layout.nnzb, *layout.block))
+        self.weight.grad = None
         if self.off_layout is None:
-            self.off_values = None
+            self.off_weight = None
         else:
-            if self.off_values is None:
-                self.off_values = nn.Parameter(self.values.new_empty(0), self.values.requires_grad)
-            self.off_values.data = self.values.new_zeros((self.off_layout.nnzb, *layout.block))
-            self.off_values.grad = None
+            if self.off_weight is None:
+                self.off_weight = nn.Parameter(self.weight.new_empty(0), self.weight.requires_grad)
+            self.off_weight.data = self.weight.new_zeros((self.off_layout.nnzb, *layout.block))
+            self.off_weight.grad = None
 
     def _check_layout(self, layout: BlockLayout) -> None:
         """Raise ValueError where this layer cannot have that layout."""
 
 
-def _masked(weights: Tensor, part: BlockLayout) -> Tensor:
-    return weights if part.mask is None else weights * part.mask.to(weights.device)
+def embed(layer: BlockSparse, conv: Conv, geometry: ConvGeometry) -> None:
+    """Copy the convolution's function and its training state into the layer."""
+    with torch.no_grad():
+        layer.weight.copy_(unshare(conv.weight.detach(), geometry, layer.local_layout))
+        layer.weight.requires_grad_(conv.weight.requires_grad)
+        if layer.off_weight is not None:
+            layer.off_weight.zero_().requires_grad_(conv.weight.requires_grad)
+        if layer.bias is not None and conv.bias is not None:
+            layer.bias.copy_(filter_bias_to_sites(conv.bias.detach(), layer.layout.out_sites, geometry.groups))
+            layer.bias.requires_grad_(conv.bias.requires_grad)
+    layer.train(conv.training)
+
+
+def spatial_sizes(input_size: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """One size for each axis. Raises ValueError for another number of sizes."""
+    sizes = tuple(input_size) if isinstance(input_size, Iterable) else (integer("input_size", input_size, 1),) * axes
+    if len(sizes) != axes:
+        raise ValueError(f"input_size must have {axes} spatial axes, got {input_size!r}")
+    return sizes

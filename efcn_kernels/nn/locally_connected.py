@@ -1,8 +1,8 @@
-"""Layers: the equivalent fully-connected layer of a convolution, and torch's missing locally connected layers."""
+"""Locally connected layers, which torch lacks: convolutions that do not share their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -10,17 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from efcn_kernels.nn.base import BlockSparse
-from efcn_kernels.nn.pooling import owned
+from efcn_kernels.nn.base import BlockSparse, Conv, embed, spatial_sizes
 from efcn_kernels.ops import batch_last
+from efcn_kernels.ops.memory import owned
 from efcn_kernels.pattern.geometry import ConvGeometry, Padding, PerAxis
 from efcn_kernels.pattern.layout import BlockLayout
-from efcn_kernels.pattern.sharing import share, tap_blocks, unshare
-from efcn_kernels.pattern.validation import integer
+from efcn_kernels.pattern.sharing import share, tap_blocks
+from efcn_kernels.pattern.sites import site_bias_to_filter
+from efcn_kernels.pattern.validation import known_keywords
 
-_LC = TypeVar("_LC", bound="_LocallyConnected")
-_Conv = nn.modules.conv._ConvNd
-_CONVS: dict[tuple[int, bool], type[_Conv]] = {
+_LC = TypeVar("_LC", bound="LocallyConnected")
+_SHARED = (
+    *("in_channels", "out_channels", "groups", "padding_mode", "transposed"),
+    *("kernel_size", "stride", "dilation", "output_padding", "input_size", "output_size"),
+)
+_CONVS: dict[tuple[int, bool], type[Conv]] = {
     (1, False): nn.Conv1d,
     (2, False): nn.Conv2d,
     (3, False): nn.Conv3d,
@@ -30,94 +34,21 @@ _CONVS: dict[tuple[int, bool], type[_Conv]] = {
 }
 
 
-class EFCNLinear(BlockSparse):
-    """nn.Linear with a block-sparse weight: y = x @ W^T + b, only the stored blocks of W exist.
+def _of_geometry(name: str) -> property:
+    return property(lambda layer: getattr(layer.geometry, name), doc=f"`{name}` of the convolution that this layer unshares.")
 
-    Args:
-        in_features, out_features: must equal the layout's Q * Ci and P * Co.
-        layout: which blocks exist. Layouts of convolutions order features as torch flattens (C, H, W).
-        bias: whether to add a learned bias, one per output.
 
-    Shape: x (..., in_features) -> (..., out_features).
-    Raises ValueError where the sizes do not fit the layout.
+class LocallyConnected(BlockSparse):
+    """A convolution without weight sharing, the base of LocallyConnected1d, 2d and 3d.
+
+    Attributes: those of torch's convolutions (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode, transposed,
+    output_padding), input_size and output_size; `geometry` holds all of them, `layout` which blocks exist.
     """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        layout: BlockLayout,
-        bias: bool = True,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        if (in_features, out_features) != (layout.in_features, layout.out_features):
-            raise ValueError(
-                f"in_features and out_features must be {layout.in_features} and {layout.out_features}, got {in_features} and {out_features}"
-            )
-        self.in_features, self.out_features = in_features, out_features
-        self._set_up(layout, bias, device, dtype)
-        self.reset_parameters()
-
-    @classmethod
-    def from_conv(cls, conv: _Conv, input_size: int | Sequence[int], support: Any = "local") -> EFCNLinear:
-        """The layer with the same function as `conv` on flattened (C, *input_size) images; off-local weights start at zero."""
-        geometry = ConvGeometry.of(conv, _sizes(input_size, len(conv.kernel_size)))  # type: ignore[arg-type]
-        layer = cls._blank(BlockLayout.from_support(geometry, support), conv.bias is not None, conv.weight)
-        _embed(layer, conv, geometry)
-        return layer
-
-    @classmethod
-    def from_linear(cls, linear: nn.Linear, layout: BlockLayout) -> EFCNLinear:
-        """`linear` with its weight cut down to the layout."""
-        layer = cls.from_dense(linear.weight, layout, bias=linear.bias is not None)
-        if linear.bias is not None and layer.bias is not None:
-            grid = linear.bias.detach().unsqueeze(0)
-            layer.bias.data.copy_(_bias_to_sites(grid, layout))
-            layer.bias.requires_grad_(linear.bias.requires_grad)
-        return layer.train(linear.training)
-
-    @classmethod
-    def from_dense(cls, weight: Tensor, layout: BlockLayout, bias: bool = False) -> EFCNLinear:
-        """The stored blocks of `weight` (out_features, in_features); a bias starts at zero."""
-        layer = cls._blank(layout, bias, weight)
-        layer._fill_from_dense(weight)
-        return layer
-
-    @classmethod
-    def _blank(cls, layout: BlockLayout, bias: bool, like: Tensor) -> EFCNLinear:
-        layer = cls.__new__(cls)
-        nn.Module.__init__(layer)
-        layer.in_features, layer.out_features = layout.in_features, layout.out_features
-        layer._set_up(layout, bias, like.device, like.dtype)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-        # frozen like a frozen parameter; numbers that are no parameter say nothing of that
-        for parameter in layer.parameters():
-            parameter.requires_grad_(like.requires_grad or not isinstance(like, nn.Parameter))
-        return layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == 0 or x.size(-1) != self.in_features:
-            raise ValueError(f"x must have the shape (..., in_features) = (..., {self.in_features}), got {tuple(x.shape)}")
-        layout = self.layout
-        flat = x.reshape(x.shape[:-1].numel(), self.in_features)
-        if layout.channels_first:
-            y = self._map(flat.unflatten(1, (-1, layout.in_sites // layout.groups)))
-        else:
-            y = self._map(flat.unflatten(1, (-1, layout.groups * layout.block[1])).transpose(1, 2)).transpose(1, 2)
-        return owned(y.reshape(*x.shape[:-1], self.out_features))
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, layout={self.layout!r}"
-
-
-class _LocallyConnected(BlockSparse):
-    """A convolution without weight sharing; see the subclasses."""
 
     axes: ClassVar[int]
     geometry: ConvGeometry
+    in_channels, out_channels, groups, padding_mode, transposed = map(_of_geometry, _SHARED[:5])
+    kernel_size, stride, dilation, output_padding, input_size, output_size = map(_of_geometry, _SHARED[5:])
     # whether to hand out batch-last outputs whatever the memory order of the input
     batch_last: bool = False
 
@@ -126,7 +57,7 @@ class _LocallyConnected(BlockSparse):
         in_channels: int,
         out_channels: int,
         input_size: int | Sequence[int],
-        kernel_size: PerAxis,
+        kernel_size: PerAxis | None = None,
         stride: PerAxis = 1,
         padding: Padding = 0,
         dilation: PerAxis = 1,
@@ -137,19 +68,26 @@ class _LocallyConnected(BlockSparse):
         dtype: torch.dtype | None = None,
         *,
         support: Any = "local",
+        **unknown: Any,
     ) -> None:
         super().__init__()
-        size = _sizes(input_size, self.axes)
+        known_keywords(type(self), unknown)
+        if kernel_size is None:
+            raise TypeError(
+                f"{type(self).__name__} takes the size of its images before the kernel's, (in_channels, out_channels, input_size, kernel_size, ...): "
+                f"got {input_size!r} for input_size and no kernel_size"
+            )
+        size = spatial_sizes(input_size, self.axes)
         self.geometry = ConvGeometry.make(in_channels, out_channels, size, kernel_size, stride, padding, dilation, groups, padding_mode)
         self._set_up(BlockLayout.from_support(self.geometry, support), bias, device, dtype)
         self.reset_parameters()
 
     @classmethod
-    def from_conv(cls: type[_LC], conv: _Conv, input_size: int | Sequence[int], support: Any = "local") -> _LC:
+    def from_conv(cls: type[_LC], conv: Conv, input_size: int | Sequence[int], support: Any = "local") -> _LC:
         """The layer with the same function as `conv` (also a transposed one) at `input_size`; off-local weights start at zero."""
-        geometry = ConvGeometry.of(conv, _sizes(input_size, cls.axes))  # type: ignore[arg-type]
+        geometry = ConvGeometry.of(conv, spatial_sizes(input_size, cls.axes))  # type: ignore[arg-type]
         layer = cls._blank(geometry, BlockLayout.from_support(geometry, support), conv.bias is not None, conv.weight)
-        _embed(layer, conv, geometry)
+        embed(layer, conv, geometry)
         return layer
 
     @classmethod
@@ -164,7 +102,7 @@ class _LocallyConnected(BlockSparse):
         dilation: PerAxis = 1,
     ) -> _LC:
         """From the class that PyTorch's forum passes around: weight (1, Co, Ci, *output_size, taps), bias (1, Co, *output_size)."""
-        size = _sizes(input_size, cls.axes)
+        size = spatial_sizes(input_size, cls.axes)
         if weight.dim() != 4 + cls.axes:
             raise ValueError(f"weight must have the shape (1, Co, Ci, *output_size, taps), {4 + cls.axes} axes, got {tuple(weight.shape)}")
         geometry = ConvGeometry.make(weight.size(2), weight.size(1), size, kernel_size, stride, padding, dilation)
@@ -176,7 +114,7 @@ class _LocallyConnected(BlockSparse):
         layer = cls._blank(geometry, BlockLayout.from_conv(geometry), bias is not None, weight)
         where = tap_blocks(geometry, layer.layout)
         by_read = weight.detach().flatten(3, -2)[0].permute(2, 3, 0, 1)
-        layer.values.data.zero_().index_add_(0, where.block.to(weight.device), by_read[where.out, where.tap])
+        layer.weight.data.zero_().index_add_(0, where.block.to(weight.device), by_read[where.out, where.tap])
         if bias is not None and layer.bias is not None:
             layer.bias.data.copy_(bias.detach().reshape(wanted[1], -1).T)
         return layer
@@ -187,17 +125,17 @@ class _LocallyConnected(BlockSparse):
         Raises ValueError where that format cannot hold this layer: groups, off-local weights, several taps on one block.
         """
         where = tap_blocks(self.geometry, self.local_layout)
-        if self.geometry.groups > 1 or self.off_values is not None or where.block.unique().numel() != where.block.numel():
+        if self.geometry.groups > 1 or self.off_weight is not None or where.block.unique().numel() != where.block.numel():
             raise ValueError(f"the (1, Co, Ci, *output_size, taps) format holds neither groups nor off-local weights nor shared blocks: {self}")
         geometry = self.geometry
         (co, ci), taps = geometry.block, geometry.num_taps
-        by_read = self.values.new_zeros((self.layout.out_sites, taps, co, ci))
-        by_read[where.out, where.tap] = self.values.detach()[where.block.to(self.values.device)]
+        by_read = self.weight.new_zeros((self.layout.out_sites, taps, co, ci))
+        by_read[where.out, where.tap] = self.weight.detach()[where.block.to(self.weight.device)]
         weight = by_read.permute(2, 3, 0, 1).reshape(1, co, ci, *geometry.output_size, taps)
         bias = None if self.bias is None else self.bias.detach().T.reshape(1, co, *geometry.output_size)
         return weight, bias
 
-    def to_conv(self) -> _Conv:
+    def to_conv(self) -> Conv:
         """The nearest convolution in least squares: the mean over sites of each tap; off-local weights are dropped.
 
         Raises ValueError where torch has no such convolution (padding that differs between the two sides).
@@ -210,7 +148,7 @@ class _LocallyConnected(BlockSparse):
             padding: Any = "same"
         else:
             padding = tuple(before for before, _ in geometry.padding)
-        kind: Callable[..., _Conv] = _CONVS[self.axes, geometry.transposed]
+        kind: Callable[..., Conv] = _CONVS[self.axes, geometry.transposed]
         if geometry.transposed:
             kind = partial(kind, output_padding=geometry.output_padding)
         conv = kind(
@@ -223,14 +161,14 @@ class _LocallyConnected(BlockSparse):
             groups=geometry.groups,
             bias=self.bias is not None,
             padding_mode=geometry.padding_mode,
-            device=self.values.device,
-            dtype=self.values.dtype,
+            device=self.weight.device,
+            dtype=self.weight.dtype,
         )
         with torch.no_grad():
-            conv.weight.copy_(share(self.values, geometry, self.local_layout))
-            conv.weight.requires_grad_(self.values.requires_grad)
+            conv.weight.copy_(share(self.weight, geometry, self.local_layout))
+            conv.weight.requires_grad_(self.weight.requires_grad)
             if self.bias is not None and conv.bias is not None:
-                conv.bias.copy_(self.bias.double().unflatten(0, (-1, geometry.groups)).mean(dim=0).flatten())
+                conv.bias.copy_(site_bias_to_filter(self.bias, geometry.groups))
                 conv.bias.requires_grad_(self.bias.requires_grad)
         return conv.train(self.training)
 
@@ -255,28 +193,48 @@ class _LocallyConnected(BlockSparse):
         if not np.array_equal(layout.checked_against(self.geometry).local, layout.local):
             raise ValueError("its local blocks are not those of this layer's convolution")
 
+    @property
+    def padding(self) -> tuple[int, ...] | tuple[tuple[int, int], ...]:
+        """Pixels on each axis as torch's convolutions have them; (before, after) pairs where the two sides of an axis differ."""
+        pairs = self.geometry.padding
+        return tuple(before for before, _ in pairs) if all(before == after for before, after in pairs) else pairs
+
     def extra_repr(self) -> str:
-        g = self.geometry
-        return (
-            f"{g.in_channels}, {g.out_channels}, input_size={g.input_size}, kernel_size={g.kernel_size}, stride={g.stride}, padding={g.padding}, "
-            f"dilation={g.dilation}, groups={g.groups}, bias={self.bias is not None}, padding_mode={g.padding_mode!r}, "
-            f"{'transposed, ' if g.transposed else ''}output_size={g.output_size}, layout={self.layout!r}"
-        )
+        """The sizes, and what differs from the defaults."""
+        parts = [f"{self.in_channels}, {self.out_channels}, input_size={self.input_size}, kernel_size={self.kernel_size}"]
+        ones, zeros = (1,) * self.axes, (0,) * self.axes
+        defaults = {
+            "stride": ones,
+            "padding": zeros,
+            "dilation": ones,
+            "groups": 1,
+            "padding_mode": "zeros",
+            "transposed": False,
+            "output_padding": zeros,
+        }
+        parts += [f"{name}={value!r}" for name, default in defaults.items() if (value := getattr(self, name)) != default]
+        if self.bias is None:
+            parts.append("bias=False")
+        if self.off_layout is not None:
+            parts.append(f"off_local_blocks={self.off_layout.nnzb}")
+        if self.layout.mask is not None:
+            parts.append(f"free_weights={self.layout.nnz}")
+        return ", ".join(parts)
 
 
-class LocallyConnected1d(_LocallyConnected):
+class LocallyConnected1d(LocallyConnected):
     """nn.Conv1d without weight sharing: x (N, C_in, L) -> (N, C_out, L_out), L = input_size fixed. See LocallyConnected2d."""
 
     axes = 1
 
 
-class LocallyConnected2d(_LocallyConnected):
+class LocallyConnected2d(LocallyConnected):
     """nn.Conv2d without weight sharing: every output site has its own kernel.
 
     Args: as nn.Conv2d, and
         input_size: (H, W) of the images, which is fixed.
         padding: also (before, after) pairs per axis.
-        support: "local", a halo radius in pixels, "full", or a BlockLayout; weights outside the window are `off_values`.
+        support: "local", a halo radius in pixels, "full", or a BlockLayout; weights outside the window are `off_weight`.
 
     Shape: x (N, C_in, H, W) or (C_in, H, W) -> (N, C_out, H_out, W_out), in the memory order of x, with
     groups batch-last unless x is contiguous.
@@ -287,37 +245,15 @@ class LocallyConnected2d(_LocallyConnected):
     axes = 2
 
 
-class LocallyConnected3d(_LocallyConnected):
+class LocallyConnected3d(LocallyConnected):
     """nn.Conv3d without weight sharing: x (N, C_in, D, H, W) -> (N, C_out, D_out, H_out, W_out). See LocallyConnected2d."""
 
     axes = 3
 
 
-LOCALLY_CONNECTED: dict[int, type[_LocallyConnected]] = {1: LocallyConnected1d, 2: LocallyConnected2d, 3: LocallyConnected3d}
+LOCALLY_CONNECTED: dict[int, type[LocallyConnected]] = {1: LocallyConnected1d, 2: LocallyConnected2d, 3: LocallyConnected3d}
 
 
-def _sizes(input_size: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    sizes = tuple(input_size) if isinstance(input_size, Iterable) else (integer("input_size", input_size, 1),) * axes
-    if len(sizes) != axes:
-        raise ValueError(f"input_size must have {axes} spatial axes, got {input_size!r}")
-    return sizes
-
-
-def _embed(layer: BlockSparse, conv: _Conv, geometry: ConvGeometry) -> None:
-    """Copy the convolution's function and its training state into the layer."""
-    with torch.no_grad():
-        layer.values.copy_(unshare(conv.weight.detach(), geometry, layer.local_layout))
-        layer.values.requires_grad_(conv.weight.requires_grad)
-        if layer.off_values is not None:
-            layer.off_values.zero_().requires_grad_(conv.weight.requires_grad)
-        if layer.bias is not None and conv.bias is not None:
-            layer.bias.copy_(conv.bias.detach().reshape(geometry.groups, -1).repeat(layer.layout.out_sites // geometry.groups, 1))
-            layer.bias.requires_grad_(conv.bias.requires_grad)
-    layer.train(conv.training)
-
-
-def _bias_to_sites(bias: Tensor, layout: BlockLayout) -> Tensor:
-    """(1, out_features) in feature order -> (P, Co)."""
-    if not layout.channels_first:
-        return bias.reshape(layout.out_sites, layout.block[0])
-    return bias.reshape(layout.groups, layout.block[0], -1).permute(2, 0, 1).reshape(layout.out_sites, layout.block[0])
+def locally_connected_layers(network: nn.Module) -> dict[str, LocallyConnected]:
+    """The locally connected layers of a network by name."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, LocallyConnected)}

@@ -19,7 +19,7 @@ class EFCNSGD(torch.optim.Optimizer):
         params: parameters or groups of them, as for any optimizer; those of other layers too.
         lr, momentum, weight_decay: at least 0.
         nesterov: Nesterov's momentum, which needs momentum > 0.
-        fused: apply gradients of block-sparse weights (`values`, `off_values`) in the backward itself, at the learning rate
+        fused: apply gradients of block-sparse weights (`weight`, `off_weight`) in the backward itself, at the learning rate
             of that moment; their `.grad` stays None. Also an option of a group. Bias and other layers wait for step().
 
     Fused, call step() after each backward; a second backward before it raises RuntimeError. Gradients that cannot be

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efcn_kernels.ops.backends import cpu
 
@@ -26,21 +26,21 @@ class Window(NamedTuple):
     output: tuple[int, int]
 
 
-def window_of(pool: nn.MaxPool2d, input: Tensor) -> Window | None:
-    """How `pool` looks at images (N, C, H, W), or None where torch's kernel is to be asked, be it to refuse what cannot be."""
+def window_of(input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Window | None:
+    """How max-pooling by torch's arguments looks at images (N, C, H, W), or None where torch's kernel is to compute or to refuse."""
     # exactly a tensor: other types, and torch's transformations of functions, have ways of their own
     if type(input) is not Tensor or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
-    if input.device.type != "cpu" or input.dtype not in cpu.DTYPES or cpu.missing() or pool.return_indices or input.numel() == 0:
+    if input.device.type != "cpu" or input.dtype not in cpu.DTYPES or cpu.missing() or input.numel() == 0:
         return None
-    kernel, stride, padding, dilation = (_pair(each) for each in (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
-    if kernel is None or stride is None or padding is None or dilation is None:
+    kernel, step, pads, spread = (_pair(each) for each in (kernel_size, stride, padding, dilation))
+    if kernel is None or step is None or pads is None or spread is None:
         return None
     # a padding that is larger is refused by torch
-    if kernel[0] * kernel[1] > MOST_TAPS or min(*kernel, *stride, *dilation) < 1 or any(not 0 <= p <= k // 2 for p, k in zip(padding, kernel)):
+    if kernel[0] * kernel[1] > MOST_TAPS or min(*kernel, *step, *spread) < 1 or any(not 0 <= p <= k // 2 for p, k in zip(pads, kernel)):
         return None
-    height, width = (_extent(*each, pool.ceil_mode) for each in zip(input.shape[2:], kernel, stride, padding, dilation))
-    return Window(kernel, stride, padding, dilation, (height, width)) if min(height, width) > 0 else None
+    height, width = (_extent(*each, ceil_mode) for each in zip(input.shape[2:], kernel, step, pads, spread))
+    return Window(kernel, step, pads, spread, (height, width)) if min(height, width) > 0 else None
 
 
 def max_pool(x: Tensor, window: Window) -> Tensor:

@@ -39,6 +39,12 @@ def compress(out_sites: int, in_sites: int, row: Ints, col: Ints) -> tuple[Ints,
     return _pointers(counts), (keys % max(in_sites, 1)).astype(np.int32), block.reshape(-1).astype(np.int32)
 
 
+def dense(out_sites: int, in_sites: int) -> tuple[Ints, Ints]:
+    """crow and col of the pattern that holds every block."""
+    crow = (np.arange(out_sites + 1, dtype=np.int64) * in_sites).astype(np.int32)
+    return crow, np.tile(np.arange(in_sites, dtype=np.int32), out_sites)
+
+
 def transpose(in_sites: int, crow: Ints, col: Ints) -> tuple[Ints, Ints, Ints]:
     """The same pattern seen from the input: tcrow (Q+1,), tcol (nnzb,) output sites, tblock (nnzb,) block numbers."""
     crow, col = np.ascontiguousarray(crow, np.int32), np.ascontiguousarray(col, np.int32)

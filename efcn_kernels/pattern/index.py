@@ -24,6 +24,10 @@ class Index(NamedTuple):
     tblock: Tensor
     mask: Tensor | None
 
+    def masked(self, weights: Tensor) -> Tensor:
+        """`weights` (nnzb, Co, Ci) with zeros where the mask leaves them out; `weights` itself where every block is whole."""
+        return weights if self.mask is None else weights * self.mask
+
 
 def read_only(index: Tensor) -> npt.NDArray[np.int32]:
     """The NumPy view of an index array, locked: a layout never changes."""

@@ -107,7 +107,7 @@ class BlockLayout:
             own = cls.from_conv(geometry)
             local = np.zeros(pairs, dtype=bool)
             local[own.keys()] = True
-            crow, col = _dense_pattern(geometry.out_sites, geometry.in_sites)
+            crow, col = csr.dense(geometry.out_sites, geometry.in_sites)
             return cls._of_geometry(geometry, crow, col, local)
         if isinstance(support, Integral) and not isinstance(support, bool):
             return cls.from_conv(geometry, halo=int(support))
@@ -117,7 +117,7 @@ class BlockLayout:
     def full(cls, out_sites: int, in_sites: int, block: tuple[int, int] = (1, 1), **kwargs: Any) -> BlockLayout:
         """Every block: a dense Linear in block order."""
         block_count(integer("out_sites", out_sites) * integer("in_sites", in_sites))
-        return cls(out_sites, in_sites, block, *_dense_pattern(out_sites, in_sites), **kwargs)
+        return cls(out_sites, in_sites, block, *csr.dense(out_sites, in_sites), **kwargs)
 
     @classmethod
     def from_block_mask(cls, mask: npt.ArrayLike | Tensor, block: tuple[int, int], **kwargs: Any) -> BlockLayout:
@@ -220,6 +220,15 @@ class BlockLayout:
     def mask(self) -> Tensor | None:
         """(nnzb, Co, Ci) bool, or None where every block is whole."""
         return self.index(torch.device("cpu")).mask
+
+    def masked(self, weights: Tensor) -> Tensor:
+        """`weights` (nnzb, Co, Ci) with zeros where the mask leaves them out; `weights` itself where every block is whole."""
+        return self.index(weights.device).masked(weights)
+
+    def zero_outside(self, weights: Tensor) -> None:
+        """Set `weights` (nnzb, Co, Ci) to zero, in place, where the mask leaves them out."""
+        if (mask := self.index(weights.device).mask) is not None:
+            weights.mul_(mask)
 
     @property
     def nnzb(self) -> int:
@@ -335,11 +344,6 @@ class BlockLayout:
 
 def _booleans(mask: npt.ArrayLike | Tensor) -> Bools:
     return np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask, dtype=bool)
-
-
-def _dense_pattern(out_sites: int, in_sites: int) -> tuple[Ints, Ints]:
-    crow = (np.arange(out_sites + 1, dtype=np.int64) * in_sites).astype(np.int32)
-    return crow, np.tile(np.arange(in_sites, dtype=np.int32), out_sites)
 
 
 def _coordinates(sites: Ints, shape: int | Sequence[int]) -> npt.NDArray[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import operator
 import os
 from typing import Any
@@ -14,6 +16,16 @@ from torch import Tensor
 MAX_BLOCKS = 2**31 - 1
 # three int32 arrays, a flag, and the copies and int64 keys of their making
 _BYTES_PER_BLOCK = 40
+
+
+def known_keywords(kind: type, unknown: dict[str, Any]) -> None:
+    """TypeError for keywords that `kind` does not take, with the one that was probably meant."""
+    if not unknown:
+        return
+    taken = [name for name, parameter in inspect.signature(kind).parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    for name, value in unknown.items():
+        near = difflib.get_close_matches(name, taken, n=1)
+        raise TypeError(f"{kind.__name__} takes no {name}={value!r}" + (f", did you mean {near[0]}?" if near else f"; it takes {', '.join(taken)}"))
 
 
 def integer(name: str, value: Any, least: int = 0) -> int:

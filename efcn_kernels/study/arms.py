@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from efcn_kernels.mapping.to_efcn import cnn_to_efcn
+from efcn_kernels.mapping import cnn_to_efcn
 
 Support = int | Literal["local", "full"] | None
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.nn import BlockSparse
 from efcn_kernels.verify.tolerance import Product, product
 
 
@@ -80,4 +80,4 @@ def expected_twice(weight: Tensor, x: Tensor, gy: Tensor, v: Tensor, u: Tensor) 
 
 def weight_parameters(layer: BlockSparse) -> list[torch.nn.Parameter]:
     """The layer's weights without its bias: the local ones and, where there are some, the off-local ones."""
-    return [layer.values] if layer.off_values is None else [layer.values, layer.off_values]
+    return [layer.weight] if layer.off_weight is None else [layer.weight, layer.off_weight]

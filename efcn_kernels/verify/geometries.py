@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from efcn_kernels.nn import LOCALLY_CONNECTED, EFCNLinear
-from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.nn import LOCALLY_CONNECTED, BlockSparse, EFCNLinear
 from efcn_kernels.pattern.geometry import ConvGeometry
 from efcn_kernels.pattern.layout import BlockLayout
 

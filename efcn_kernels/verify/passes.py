@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.nn import BlockSparse
 from efcn_kernels.ops import batch_last
 from efcn_kernels.verify.dense import Expected, ExpectedTwice, Weights, expected, expected_twice, weight_parameters
 from efcn_kernels.verify.tolerance import Product
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     @classmethod
     def make(cls, layer: BlockSparse, weights: Weights, count: int, *, twice: bool) -> Batch:
         """`count` random images and, where `twice`, the second derivatives too."""
-        like = layer.values
+        like = layer.weight
         features = (weights.shape[1], weights.shape[0], weights.shape[1])
         x, gy, v = (torch.randn(count, f, dtype=torch.float64).to(like) for f in features)
         u = [torch.randn(p.shape, dtype=torch.float64).to(like) for p in weight_parameters(layer)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from efcn_kernels.cost.machine import using_threads
-from efcn_kernels.nn.base import BlockSparse
+from efcn_kernels.nn import BlockSparse
 from efcn_kernels.ops import dispatch
 from efcn_kernels.ops.backends import cpu
 from efcn_kernels.verify import tolerance

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from efcn_kernels import cnn_to_efcn
 from efcn_kernels.analysis import exactness, margins, masked, right
+from efcn_kernels.analysis.layers import mapped_layers
 
 
 class _Logits(nn.Module):
@@ -28,8 +29,9 @@ def test_right_answers_by_hand() -> None:
 def test_masks_leave_one_part_and_come_off(efcn: nn.Module, images: Tensor) -> None:
     before = {name: p.clone() for name, p in efcn.named_parameters()}
     whole = efcn(images)
-    for part, name in (("local", "0.values"), ("off-local", "0.off_values")):
-        expected = {key: torch.zeros_like(p) if key.endswith(name[1:]) else p for key, p in efcn.named_parameters()}
+    for part, name in (("local", "0.weight"), ("off-local", "0.off_weight")):
+        gone = {f"{layer}.{name[2:]}" for layer in mapped_layers(efcn)}
+        expected = {key: torch.zeros_like(p) if key in gone else p for key, p in efcn.named_parameters()}
         with masked(efcn, part):  # type: ignore[arg-type]
             assert not efcn.get_parameter(name).any()
             seen = efcn(images)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from efcn_kernels import LocallyConnected1d, cnn_to_efcn, efcn_to_cnn
 from efcn_kernels.analysis import dead_of_default, dead_of_snapshot, distance, norms, off_local_share, sharing_deviation
-from efcn_kernels.mapping.supports import default_fcn
 from efcn_kernels.study.models import skinny_cnn
+from efcn_kernels.study.start import default_fcn
 from tests.analysis.conftest import line
 
 
@@ -24,10 +24,10 @@ def _mapped(*taps: float) -> tuple[nn.Sequential, nn.Module, LocallyConnected1d]
 
 def test_delta_by_hand() -> None:
     cnn, network, layer = _mapped(1.0, 2.0, 3.0)
-    assert layer.off_values is not None
+    assert layer.off_weight is not None
     # local: 2 of 1, 3 of 2, 2 of 3 squared: 2 + 12 + 18 = 32
     assert off_local_share(network) == {"0": 0.0, "whole": 0.0}
-    layer.off_values.data.copy_(torch.tensor([3.0, 4.0]).view(2, 1, 1))
+    layer.off_weight.data.copy_(torch.tensor([3.0, 4.0]).view(2, 1, 1))
     assert math.isclose(off_local_share(network)["0"], math.sqrt(25 / 57))
     # over the padded line the first and the last output have one tap each in the padding: 1 and 9 more
     dead = dead_of_snapshot(network, cnn)
@@ -65,21 +65,21 @@ def test_sharing_deviation_by_hand() -> None:
     _, network, layer = _mapped(1.0, 2.0, 3.0)
     assert sharing_deviation(network) == {"0": 0.0, "whole": 0.0}
     # local blocks in row order: b c | a b c | a b; the b of the first row 3 too large: its mean moves by 1
-    layer.values.data[0] += 3
+    layer.weight.data[0] += 3
     # 2^2 + 1 + 1 = 6 over 1 + 1 + (25 + 4 + 4) + 9 + 9 = 53
     assert math.isclose(sharing_deviation(network)["whole"], math.sqrt(6 / 53), rel_tol=1e-6)
     # off-local weights are another matter
-    assert layer.off_values is not None
-    layer.off_values.data += 5
+    assert layer.off_weight is not None
+    layer.off_weight.data += 5
     assert math.isclose(sharing_deviation(network)["whole"], math.sqrt(6 / 53), rel_tol=1e-6)
 
 
 def test_distances_by_hand() -> None:
     cnn, network, layer = _mapped(1.0, 2.0, 3.0)
     assert distance(network, cnn) == {"0": 0.0, "whole": 0.0}
-    layer.values.data[0] += 3
-    assert layer.off_values is not None
-    layer.off_values.data[0] = 4
+    layer.weight.data[0] += 3
+    assert layer.off_weight is not None
+    layer.off_weight.data[0] = 4
     assert math.isclose(distance(network, cnn)["whole"], 5.0)
     # the nearest CNN has the mean of b, so 6 of the 9 remain, and off-local weights as before
     assert math.isclose(distance(network)["whole"], math.sqrt(6 + 16), rel_tol=1e-6)

@@ -90,7 +90,7 @@ def test_unstable_strings_are_refused(wrong: dict[str, float]) -> None:
 
 
 def test_other_shapes_and_lost_directions_are_said(cnn: nn.Module, efcn: nn.Module, images: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"differ in 0\.off_values, 2\.off_values: expected two with the same parameters"):
+    with pytest.raises(ValueError, match=r"differ in 0\.off_weight, 2\.off_weight: expected two with the same parameters"):
         linear(cnn_to_efcn(cnn, images), efcn, 0.5)
     with pytest.raises(ValueError, match="opposite to each other"):
         curvilinear(_point(1.0), _point(-1.0), 0.5)

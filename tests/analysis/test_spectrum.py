@@ -40,7 +40,7 @@ def test_the_identity_by_hand() -> None:
     # three singular values of 2: all ranks are 3, and random signs see that without noise
     assert abs(stable_rank(layer) - 3) < 1e-5
     assert abs(participation_rank(layer, probes=1) - 3) < 1e-5
-    assert layer.values.grad is None
+    assert layer.weight.grad is None
 
 
 @pytest.mark.parametrize("count", [0, 3])

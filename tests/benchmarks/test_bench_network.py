@@ -54,7 +54,7 @@ def test_another_function_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def other(cnn: nn.Module, x: torch.Tensor) -> nn.Module:
         efcn: nn.Module = mapped(cnn, x)
         with torch.no_grad():
-            efcn.get_parameter("conv2.values")[0] += 1
+            efcn.get_parameter("conv2.weight")[0] += 1
         return efcn
 
     mapped = cnn_to_efcn

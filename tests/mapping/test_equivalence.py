@@ -96,7 +96,7 @@ def test_convolutions_in_plain_lists_are_mapped() -> None:
     assert all(isinstance(block, LocallyConnected2d) for block in efcn.blocks)
     assert efcn.blocks[0] is efcn.block0
     efcn(x).sum().backward()
-    assert efcn.block0.values.grad is not None
+    assert efcn.block0.weight.grad is not None
     assert all(p.grad is None for p in cnn.parameters())
     back: Any = efcn_to_cnn(efcn)
     assert isinstance(back.blocks[0], nn.Conv2d)

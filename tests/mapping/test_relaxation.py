@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import EFCNSGD, BlockLayout, ConvGeometry, EFCNLinear, LocallyConnected2d, cnn_to_efcn
-from efcn_kernels.mapping.supports import carry_state, default_fcn, fcn_of_norms, grow, parameter_groups, prune, scatter
+from efcn_kernels.mapping import carry_state, cut, grow, parameter_groups
+from efcn_kernels.study.start import default_fcn, fcn_of_norms, scatter
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def test_the_default_fcn_is_drawn_as_nn_linear_over_the_padded_image(cnn: nn.Mod
             assert parameter.abs().max() <= bound
             assert parameter.numel() < 20 or parameter.abs().max() > 0.9 * bound
         # nothing of the filter is left
-        assert layer.off_values is not None
-        assert 0.8 < float((layer.values.std() / layer.off_values.std()).detach()) < 1.25
+        assert layer.off_weight is not None
+        assert 0.8 < float((layer.weight.std() / layer.off_weight.std()).detach()) < 1.25
     assert not torch.equal(fcn.get_parameter("4.weight"), cnn.get_parameter("4.weight"))
 
 
@@ -43,21 +44,21 @@ def test_an_fcn_of_norms_keeps_norms_alone(cnn: nn.Module, images: Tensor) -> No
     efcn = cnn_to_efcn(cnn, images, support="full")
     fcn = fcn_of_norms(efcn)
     for before, after in zip(_layers(efcn), _layers(fcn), strict=True):
-        parts = [torch.cat([layer.values.flatten(), layer.off_values.flatten()]) for layer in (before, after) if layer.off_values is not None]
+        parts = [torch.cat([layer.weight.flatten(), layer.off_weight.flatten()]) for layer in (before, after) if layer.off_weight is not None]
         assert 0.9 < float((parts[1].norm() / parts[0].norm()).detach()) < 1.1
-        assert abs(float((after.off_values.std() / after.values.std()).detach()) - 1) < 0.2  # type: ignore[union-attr]
+        assert abs(float((after.off_weight.std() / after.weight.std()).detach()) - 1) < 0.2  # type: ignore[union-attr]
         assert torch.equal(before.get_parameter("bias"), after.get_parameter("bias"))
-    assert not _layers(efcn)[0].off_values.any()  # type: ignore[union-attr]
+    assert not _layers(efcn)[0].off_weight.any()  # type: ignore[union-attr]
 
 
 def test_scatter_moves_off_local_weights_only(cnn: nn.Module, images: Tensor) -> None:
     efcn = cnn_to_efcn(cnn, images, support=1)
-    before = [layer.values.clone() for layer in _layers(efcn)]
+    before = [layer.weight.clone() for layer in _layers(efcn)]
     scatter(efcn, 0.5)
     for layer, values in zip(_layers(efcn), before, strict=True):
-        assert torch.equal(layer.values, values)
-        assert layer.off_values is not None
-        assert 0.4 < float(layer.off_values.detach().std()) < 0.6
+        assert torch.equal(layer.weight, values)
+        assert layer.off_weight is not None
+        assert 0.4 < float(layer.off_weight.detach().std()) < 0.6
     with pytest.raises(ValueError, match="got -1"):
         scatter(efcn, -1.0)
 
@@ -69,11 +70,11 @@ def test_off_local_weights_of_hand_built_layers_count_too() -> None:
     mask[torch.tensor(whole.local)] = True
     masked = BlockLayout(whole.out_sites, whole.in_sites, whole.block, whole.crow, whole.col, local=whole.local, mask=mask)
     layer = EFCNLinear(masked.in_features, masked.out_features, masked)
-    assert layer.off_values is not None
+    assert layer.off_weight is not None
     scatter(nn.Sequential(layer), 0.5)
     kept = mask[~torch.tensor(whole.local)]
-    assert torch.equal(layer.off_values != 0, kept)
-    assert [id(p) for p in parameter_groups(nn.Sequential(layer), 0.1)[1]["params"]] == [id(layer.off_values)]
+    assert torch.equal(layer.off_weight != 0, kept)
+    assert [id(p) for p in parameter_groups(nn.Sequential(layer), 0.1)[1]["params"]] == [id(layer.off_weight)]
 
 
 @pytest.mark.parametrize(("small", "large"), [("local", 1), (1, "full"), ("local", "full"), (1, 1)])
@@ -121,13 +122,13 @@ def test_growing_never_drops_a_weight() -> None:
 def test_pruning_keeps_the_largest_blocks(cnn: nn.Module, images: Tensor, keep: float) -> None:
     network = cnn_to_efcn(cnn, images, support="full")
     scatter(network, 0.1)
-    pruned = prune(network, keep)
-    every = torch.cat([layer.off_values.detach().flatten(1).norm(dim=1) for layer in _layers(network) if layer.off_values is not None])
-    left = [layer.off_values.detach().flatten(1).norm(dim=1) for layer in _layers(pruned) if layer.off_values is not None]
+    pruned = cut(network, keep)
+    every = torch.cat([layer.off_weight.detach().flatten(1).norm(dim=1) for layer in _layers(network) if layer.off_weight is not None])
+    left = [layer.off_weight.detach().flatten(1).norm(dim=1) for layer in _layers(pruned) if layer.off_weight is not None]
     kept = torch.cat([*left, torch.zeros(0)]).sort(descending=True).values
     assert torch.equal(kept, every.sort(descending=True).values[: round(keep * len(every))])
     for old, new in zip(_layers(network), _layers(pruned), strict=True):
-        assert torch.equal(old.values, new.values)
+        assert torch.equal(old.weight, new.weight)
         dense = new.to_dense()
         assert torch.equal(dense, torch.where(dense != 0, old.to_dense(), dense))
     assert pruned(images).shape == (5, 5)
@@ -135,14 +136,14 @@ def test_pruning_keeps_the_largest_blocks(cnn: nn.Module, images: Tensor, keep: 
 
 def test_pruning_takes_a_share(cnn: nn.Module, images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"keep must be a share from 0 to 1, got 1\.5"):
-        prune(cnn_to_efcn(cnn, images, support=1), 1.5)
+        cut(cnn_to_efcn(cnn, images, support=1), 1.5)
 
 
 def test_parameter_groups(cnn: nn.Module, images: Tensor) -> None:
     efcn = cnn_to_efcn(cnn, images, support=1)
     near, off = parameter_groups(efcn, 0.1, 0.01, off_local_learning_rate=0.02)
     assert (near["lr"], near["weight_decay"], off["lr"], off["weight_decay"]) == (0.1, 0.01, 0.02, 0.01)
-    assert [id(p) for p in off["params"]] == [id(layer.off_values) for layer in _layers(efcn)]
+    assert [id(p) for p in off["params"]] == [id(layer.off_weight) for layer in _layers(efcn)]
     assert len(near["params"]) + len(off["params"]) == len(list(efcn.parameters()))
     assert len(parameter_groups(cnn, 0.1, off_local_learning_rate=0.02)) == 1
 
@@ -176,7 +177,7 @@ def test_what_is_carried_moves_the_network_on_as_the_cnn(cnn: nn.Module, images:
         stepper.step()
         assert not torch.allclose(network(images), before)
     torch.testing.assert_close(efcn(images), cnn(images))
-    assert all(not layer.off_values.any() for layer in _layers(efcn))  # type: ignore[union-attr]
+    assert all(not layer.off_weight.any() for layer in _layers(efcn))  # type: ignore[union-attr]
 
 
 def test_carried_state_can_be_trained_saved_and_loaded(cnn: nn.Module, images: Tensor) -> None:
@@ -188,8 +189,8 @@ def test_carried_state_can_be_trained_saved_and_loaded(cnn: nn.Module, images: T
     twin = cnn_to_efcn(cnn, images, support=1)
     again = EFCNSGD(parameter_groups(twin, 0.05), momentum=0.9)
     again.load_state_dict(carried.state_dict())
-    buffer = again.state[_layers(twin)[0].values]["momentum_buffer"]
-    assert math.isclose(float(buffer.norm()), float(carried.state[_layers(efcn)[0].values]["momentum_buffer"].norm()))
+    buffer = again.state[_layers(twin)[0].weight]["momentum_buffer"]
+    assert math.isclose(float(buffer.norm()), float(carried.state[_layers(efcn)[0].weight]["momentum_buffer"].norm()))
     assert carried.param_groups[0]["lr"] == 0.05
     _trained(efcn, carried, images, 1)
 

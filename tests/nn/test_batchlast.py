@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import batch_last
-from efcn_kernels.nn.pooling import keep_batch_last
+from efcn_kernels.mapping.copies import BATCH_LAST, with_modules
+from efcn_kernels.nn import MaxPool2d
 
 POOLS: dict[str, nn.Module] = {
     "max": nn.MaxPool2d(2),
@@ -27,8 +28,10 @@ POOLS: dict[str, nn.Module] = {
 
 def pooled(name: str) -> tuple[nn.Module, nn.Module]:
     plain = nn.Sequential(copy.deepcopy(POOLS[name]))
-    kept = copy.deepcopy(plain)
-    keep_batch_last(kept)
+    kept = with_modules(plain, {}, kinds=BATCH_LAST)
+    assert isinstance(kept, nn.Sequential)
+    assert isinstance(kept[0], type(plain[0]))
+    assert type(kept[0]) is not type(plain[0])
     return plain, pickle.loads(pickle.dumps(kept))
 
 
@@ -65,25 +68,21 @@ def test_other_inputs_are_not_affected(name: str) -> None:
 
 
 def test_indices_are_the_same() -> None:
-    plain, kept = nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(2, return_indices=True)
-    keep_batch_last(kept)
+    plain, kept = nn.MaxPool2d(2, return_indices=True), MaxPool2d(2, return_indices=True)
     x = torch.randn(5, 3, 6, 6)
     for one, other in zip(plain(x), kept(batch_last(x)), strict=True):
         assert torch.equal(one, other)
 
 
 def test_in_place_code_may_follow() -> None:
-    model = nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
-    keep_batch_last(model)
+    model = nn.Sequential(MaxPool2d(2), nn.ReLU(inplace=True))
     x = batch_last(torch.randn(5, 3, 6, 6)).requires_grad_()
     model(x).sum().backward()
     assert x.grad is not None
 
 
 def test_hooks_of_the_user_see_images() -> None:
-    pool = nn.MaxPool2d(2)
-    keep_batch_last(pool)
-    keep_batch_last(pool)
+    pool = MaxPool2d(2)
     seen: list[tuple[int, ...]] = []
     pool.register_forward_hook(lambda _m, args, out: seen.extend([tuple(args[0].shape), tuple(out.shape)]))
     pool(batch_last(torch.randn(5, 4, 6, 6)))

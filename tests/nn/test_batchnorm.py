@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import batch_last
-from efcn_kernels.nn.pooling import keep_batch_last
+from efcn_kernels.mapping.copies import BATCH_LAST, with_modules
+from efcn_kernels.nn import BatchNorm2d
 
 N, C = 5, 3
 SIZES = {"1d": (7,), "2d": (4, 6), "3d": (2, 3, 4), "one pixel": (1, 1), "one row": (1, 5)}
@@ -28,8 +29,7 @@ def norms(sizes: tuple[int, ...], options: dict[str, Any], training: bool, dtype
     if plain.running_mean is not None:
         plain.running_mean.normal_()
         plain.running_var.uniform_(0.5, 2)
-    kept = copy.deepcopy(plain)
-    keep_batch_last(kept)
+    kept = with_modules(plain, {}, kinds=BATCH_LAST)
     return plain, pickle.loads(pickle.dumps(kept))
 
 
@@ -107,9 +107,8 @@ def test_half_precision_images_and_float_parameters() -> None:
 
 
 def test_in_place_code_may_follow_and_costs_no_view() -> None:
-    model = nn.Sequential(nn.BatchNorm2d(C), nn.ReLU(inplace=True))
-    plain = copy.deepcopy(model)
-    keep_batch_last(model)
+    plain = nn.Sequential(nn.BatchNorm2d(C), nn.ReLU(inplace=True))
+    model = nn.Sequential(BatchNorm2d(C), nn.ReLU(inplace=True))
     x = torch.randn(N, C, 4, 6)
     a, b = x.clone().requires_grad_(), batch_last(x).requires_grad_()
     plain(a).square().sum().backward()
@@ -129,10 +128,8 @@ def test_other_inputs_and_other_types_are_not_affected() -> None:
     with pytest.raises(ValueError, match="expected 4D input"):
         kept(batch_last(torch.randn(N, C, 4)))
     others = nn.ModuleList([nn.SyncBatchNorm(C), nn.InstanceNorm2d(C), nn.GroupNorm(1, C)])
-    keep_batch_last(others)
-    assert not [m for m in others if "forward" in vars(m)]
-    assert type(kept) is nn.BatchNorm2d
-    assert "forward" not in vars(nn.SyncBatchNorm.convert_sync_batchnorm(kept))
+    assert [type(m) for m in with_modules(others, {}, kinds=BATCH_LAST).children()] == [type(m) for m in others]
+    assert type(nn.SyncBatchNorm.convert_sync_batchnorm(kept)) is nn.SyncBatchNorm
 
 
 def test_statistics_may_change_before_the_backward_pass() -> None:
@@ -150,8 +147,7 @@ def test_statistics_may_change_before_the_backward_pass() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_compiled() -> None:
     torch._dynamo.reset()
-    model = nn.Sequential(nn.BatchNorm2d(C), nn.ReLU(inplace=True))
-    keep_batch_last(model)
+    model = nn.Sequential(BatchNorm2d(C), nn.ReLU(inplace=True))
     eager = copy.deepcopy(model)
     compiled: Any = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
     for n in (5, 9):

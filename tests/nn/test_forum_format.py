@@ -67,7 +67,7 @@ def test_a_padded_layer_exports_dead_taps_as_zero() -> None:
     torch.testing.assert_close(forum(nn.functional.pad(x, (1, 1, 1, 1))), layer(x))
     assert (weight[0, :, :, 0, 0, 0] == 0).all()
     again = LocallyConnected2d.from_lc(weight, bias, 5, 3, 2, 1)
-    assert torch.equal(again.values, layer.values)
+    assert torch.equal(again.weight, layer.weight)
 
 
 def test_other_dimensions_and_dilation() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import EFCNSGD, BlockLayout, EFCNLinear, LocallyConnected2d, bsr_linear
+from efcn_kernels.nn import BlockSparse
 from efcn_kernels.ops.backends import cpu
 from efcn_kernels.ops.sgd import PIECE, SGD, sgd_step
 from tests.support.memory_orders import ORDERS
@@ -44,7 +45,8 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def weights_of(model: nn.Module) -> list[nn.Parameter]:
-    return [p for name, p in model.named_parameters() if name.split(".")[-1] in ("values", "off_values")]
+    layers = [layer for layer in model.modules() if isinstance(layer, BlockSparse)]
+    return [p for layer in layers for p in (layer.weight, layer.off_weight) if p is not None]
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3, n: int = 9, seed: int = 3) -> None:

@@ -72,23 +72,23 @@ def test_an_optimizer_that_is_gone_updates_nothing() -> None:
     model = layer()
     optimizer = EFCNSGD(model.parameters(), **RULE, fused=True)
     y = model(images())
-    before = model.values.detach().clone()
+    before = model.weight.detach().clone()
     gc.disable()
     try:
         del optimizer
         y.sum().backward()
     finally:
         gc.enable()
-    assert model.values.grad is not None
-    assert torch.equal(model.values, before)
+    assert model.weight.grad is not None
+    assert torch.equal(model.weight, before)
 
 
 def test_the_later_optimizer_takes_over() -> None:
     model = layer()
     first, second = (EFCNSGD(model.parameters(), lr=lr, fused=True) for lr in (0.5, 0.0))
-    before = model.values.detach().clone()
+    before = model.weight.detach().clone()
     model(images()).sum().backward()
-    assert torch.equal(model.values, before), "its rate is 0"
+    assert torch.equal(model.weight, before), "its rate is 0"
     with pytest.raises(RuntimeError, match="a later EFCNSGD"):
         first.step()
     second.step()

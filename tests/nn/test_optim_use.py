@@ -44,14 +44,14 @@ def test_a_weight_used_twice_in_a_graph() -> None:
         for _ in range(3):
             optimizer.zero_grad()
             model(model(images())).square().mean().backward()
-            assert model.values.grad is not None
+            assert model.weight.grad is not None
             optimizer.step()
 
     model = as_unfused(loop)
-    assert model.values.grad is not None
+    assert model.weight.grad is not None
     model.zero_grad()
     train(model, EFCNSGD(model.parameters(), fused=True))
-    assert model.values.grad is None, "used once it is fused again"
+    assert model.weight.grad is None, "used once it is fused again"
 
 
 def test_two_graphs_alive_at_once() -> None:
@@ -66,7 +66,7 @@ def test_two_graphs_alive_at_once() -> None:
 
 def test_gradients_added_to_an_existing_one() -> None:
     def loop(model: LocallyConnected2d, optimizer: EFCNSGD) -> None:
-        model.values.grad = torch.zeros_like(model.values)
+        model.weight.grad = torch.zeros_like(model.weight)
         for _ in range(2):
             for _ in range(3):
                 model(images()).square().mean().backward()
@@ -80,15 +80,15 @@ def test_a_second_backward_before_the_step() -> None:
     model = layer()
     optimizer = EFCNSGD(model.parameters(), **RULE, fused=True)
     model(images()).sum().backward()
-    after_one = model.values.detach().clone()
-    assert model.values.grad is None
+    after_one = model.weight.detach().clone()
+    assert model.weight.grad is None
     y = model(images())
     with pytest.raises(RuntimeError, match=r"call step\(\) after each backward"):
         y.sum().backward()
-    assert torch.equal(model.values, after_one)
+    assert torch.equal(model.weight, after_one)
     optimizer.step()
     model(images()).sum().backward()
-    assert not torch.equal(model.values, after_one)
+    assert not torch.equal(model.weight, after_one)
 
 
 @pytest.mark.parametrize("stepped", [True, False])
@@ -111,11 +111,11 @@ def test_a_graph_kept_for_another_gradient() -> None:
             optimizer.zero_grad()
             loss = model(x).square().mean()
             (gx,) = torch.autograd.grad(loss, x, retain_graph=True)
-            (gvalues,) = torch.autograd.grad(loss, model.values, retain_graph=True)
+            (gvalues,) = torch.autograd.grad(loss, model.weight, retain_graph=True)
             assert gx.abs().sum() > 0
             assert gvalues.abs().sum() > 0
             loss.backward()
-            assert (model.values.grad is None) == optimizer.param_groups[0]["fused"]
+            assert (model.weight.grad is None) == optimizer.param_groups[0]["fused"]
             optimizer.step()
 
     as_unfused(loop)
@@ -125,21 +125,21 @@ def test_a_graph_kept_for_another_gradient() -> None:
 def test_gradients_that_are_only_asked_for_change_nothing(of: str) -> None:
     model = layer()
     _ = optimizer = EFCNSGD(model.parameters(), **RULE, fused=True)
-    before = model.values.detach().clone()
+    before = model.weight.detach().clone()
     x = images().requires_grad_()
     loss = model(x).square().mean()
     if of == "inputs=":
         loss.backward(inputs=[x])
         assert x.grad is not None
     else:
-        wanted = {"x": x, "values": model.values}[of]
+        wanted = {"x": x, "values": model.weight}[of]
         (gradient,) = torch.autograd.grad(loss, wanted)
         assert gradient.shape == wanted.shape
-    assert torch.equal(model.values, before)
-    assert model.values.grad is None
+    assert torch.equal(model.weight, before)
+    assert model.weight.grad is None
     model(images()).sum().backward()
-    assert not torch.equal(model.values, before), "the next one is fused"
-    assert optimizer.state[model.values]
+    assert not torch.equal(model.weight, before), "the next one is fused"
+    assert optimizer.state[model.weight]
 
 
 def test_gradients_of_gradients() -> None:
@@ -168,10 +168,10 @@ def test_forward_alone_changes_nothing() -> None:
 
 def test_frozen_weights() -> None:
     model = layer()
-    model.values.requires_grad_(False)
+    model.weight.requires_grad_(False)
     before = copy.deepcopy(model)
     train(model, EFCNSGD(model.parameters(), **RULE, fused=True))
-    assert torch.equal(model.values, before.values)
+    assert torch.equal(model.weight, before.weight)
     assert not equal([model.bias], [before.bias])  # type: ignore[list-item]
 
 
@@ -187,7 +187,7 @@ def test_checkpoints(reentrant: bool) -> None:
             optimizer.zero_grad()
             x = images().requires_grad_()
             torch.utils.checkpoint.checkpoint(both, x, use_reentrant=reentrant).square().mean().backward()
-            for p in (model.values, other.values):
+            for p in (model.weight, other.weight):
                 assert (p.grad is None) == optimizer.defaults["fused"]
             optimizer.step()
 
@@ -205,7 +205,7 @@ def test_saved_tensors_that_are_copies() -> None:
 def test_hooks_see_the_gradient() -> None:
     def loop(model: LocallyConnected2d, optimizer: EFCNSGD) -> None:
         loss = model(images()).square().mean()
-        model.values.register_hook(lambda g: g * 2)
+        model.weight.register_hook(lambda g: g * 2)
         loss.backward()
         optimizer.step()
 
@@ -232,7 +232,7 @@ def test_compiled_takes_the_ordinary_way() -> None:
         for _ in range(2):
             optimizer.zero_grad()
             compiled(images()).square().mean().backward()
-            assert model.values.grad is not None
+            assert model.weight.grad is not None
             optimizer.step()
 
     as_unfused(loop)
@@ -254,7 +254,7 @@ def test_a_closure() -> None:
 def test_use_outside_of_the_layer_is_found() -> None:
     model = layer()
     optimizer = EFCNSGD(model.parameters(), fused=True)
-    (model(images()).sum() + model.values.sum()).backward()
+    (model(images()).sum() + model.weight.sum()).backward()
     with pytest.raises(RuntimeError, match="used outside of their layer"):
         optimizer.step()
 
@@ -276,9 +276,9 @@ def test_a_scaler_is_refused() -> None:
 
 def test_groups_choose_for_themselves() -> None:
     model = LocallyConnected2d(4, 4, 6, 3, support=1)
-    assert model.off_values is not None
-    optimizer = EFCNSGD([{"params": [model.values], "fused": True}, {"params": [model.off_values], "lr": 0.0}, {"params": [model.bias]}], lr=0.1)
+    assert model.off_weight is not None
+    optimizer = EFCNSGD([{"params": [model.weight], "fused": True}, {"params": [model.off_weight], "lr": 0.0}, {"params": [model.bias]}], lr=0.1)
     model(images()).sum().backward()
-    assert [p.grad is None for p in (model.values, model.off_values)] == [True, False]
+    assert [p.grad is None for p in (model.weight, model.off_weight)] == [True, False]
     optimizer.step()
-    assert (model.off_values == 0).sum() == 0
+    assert (model.off_weight == 0).sum() == 0

@@ -62,12 +62,12 @@ def test_a_state_takes_its_support_along(saved: Any, into: Any) -> None:
     assert not result.unexpected_keys
     assert torch.equal(target(image()), source(image()))
     assert [tuple(p.shape) for p in target.parameters()] == [tuple(p.shape) for p in source.parameters()]
-    held = {id(p) for n, p in target.named_parameters() if "off_values" not in n or into != "local"}
+    held = {id(p) for n, p in target.named_parameters() if "off_weight" not in n or into != "local"}
     assert held <= kept, "parameters stay the same objects, so an optimizer goes on training them"
     target(image()).square().sum().backward()
-    before = target[0].values.detach().clone()  # type: ignore[index]
+    before = target[0].weight.detach().clone()  # type: ignore[index]
     optimizer.step()
-    assert not torch.equal(target[0].values, before)  # type: ignore[index]
+    assert not torch.equal(target[0].weight, before)  # type: ignore[index]
 
 
 def test_there_and_back() -> None:
@@ -76,7 +76,7 @@ def test_there_and_back() -> None:
     local.load_state_dict(full.state_dict())
     assert torch.equal(local(image()), full(image()))
     local.load_state_dict(state)
-    assert local[0].off_values is None  # type: ignore[index]
+    assert local[0].off_weight is None  # type: ignore[index]
     assert torch.equal(local(image()), randomised_again())
 
 
@@ -124,16 +124,16 @@ def test_masks_travel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"values": torch.zeros(3, 3, 2)}, "values"),
+        ({"weight": torch.zeros(3, 3, 2)}, "weight"),
         ({"bias": torch.zeros(25, 4)}, "bias"),
-        ({"values": None}, "values"),
+        ({"weight": None}, "weight"),
         ({"layout_crow": None}, "layout_crow"),
         ({"layout_col": None}, "layout_col"),
         ({"layout_crow": torch.zeros(4, dtype=torch.int32)}, "26"),
         ({"layout_col": torch.zeros(169, dtype=torch.int32)}, "ascend"),
         ({"layout_local": torch.zeros(4, dtype=torch.bool)}, "(169,)"),
         ({"weight": torch.zeros(1)}, "weight"),
-        ({"off_values": torch.zeros(1, 3, 2)}, "off_values"),
+        ({"off_weight": torch.zeros(1, 3, 2)}, "off_weight"),
     ],
 )
 def test_what_does_not_fit_is_an_error(change: dict[str, torch.Tensor | None], says: str) -> None:
@@ -171,10 +171,10 @@ def test_loading_does_not_empty_the_given_state() -> None:
 
 def test_non_strict_loading_of_a_part() -> None:
     layer = LocallyConnected2d(2, 3, 5, 3)
-    before = layer.values.detach().clone()
+    before = layer.weight.detach().clone()
     result = layer.load_state_dict({"bias": torch.ones(9, 3)}, strict=False)
-    assert "values" in result.missing_keys
-    assert torch.equal(layer.values, before)
+    assert "weight" in result.missing_keys
+    assert torch.equal(layer.weight, before)
     assert layer.bias is not None
     assert (layer.bias == 1).all()
 
@@ -188,7 +188,7 @@ def test_optimizer_state_after_a_change_of_support() -> None:
         optimizer.zero_grad()
         model(image()).square().sum().backward()
         optimizer.step()
-    assert int((model[0].off_values != 0).sum()) > 0  # type: ignore[index]
+    assert int((model[0].off_weight != 0).sum()) > 0  # type: ignore[index]
 
 
 def test_assign_loading() -> None:
@@ -221,14 +221,14 @@ def test_the_same_layout_loads_in_place() -> None:
     places = [p.data_ptr() for p in layer.parameters()]
     layer.load_state_dict(LocallyConnected2d(2, 3, 5, 3, padding=1).state_dict())
     assert [p.data_ptr() for p in layer.parameters()] == places
-    assert layer.values.grad is not None
+    assert layer.weight.grad is not None
 
 
 def test_a_layout_without_its_weights_changes_nothing() -> None:
     layer = randomised(LocallyConnected2d(2, 3, 5, 3, padding=1))
     wanted = layer(image())
-    state = {k: v for k, v in LocallyConnected2d(2, 3, 5, 3, padding=1, support=1).state_dict().items() if "values" not in k}
-    with pytest.raises(RuntimeError, match="has blocks for values"):
+    state = {k: v for k, v in LocallyConnected2d(2, 3, 5, 3, padding=1, support=1).state_dict().items() if "weight" not in k}
+    with pytest.raises(RuntimeError, match="has blocks for weight"):
         layer.load_state_dict(state, strict=False)
     assert torch.equal(layer(image()), wanted)
 
@@ -250,5 +250,5 @@ def test_a_default_device_is_for_weights_alone() -> None:
     with torch.device("meta"):
         layer = EFCNLinear(6, 8, halved)
         state = layer.state_dict()
-    assert layer.values.device.type == "meta"
+    assert layer.weight.device.type == "meta"
     assert {state[name].device.type for name in ("layout_crow", "layout_col", "layout_local", "layout_mask")} == {"cpu"}

@@ -133,15 +133,15 @@ def test_masked_entries_stay_exactly_zero(name: str) -> None:
     assert layout.mask is not None
     outside = ~layout.mask
     optimizer = OPTIMIZERS[name](layer.parameters())
-    before = layer.values.detach().clone()
+    before = layer.weight.detach().clone()
     for _ in range(5):
         optimizer.zero_grad()
         layer(torch.randn(4, 12)).square().sum().backward()
-        assert layer.values.grad is not None
-        assert (layer.values.grad[outside] == 0).all()
+        assert layer.weight.grad is not None
+        assert (layer.weight.grad[outside] == 0).all()
         optimizer.step()
-    assert (layer.values[outside] == 0).all()
-    assert (layer.values[layout.mask] != before[layout.mask]).all(), "the others are trained"
+    assert (layer.weight[outside] == 0).all()
+    assert (layer.weight[layout.mask] != before[layout.mask]).all(), "the others are trained"
     assert int((layer.to_dense() != 0).sum()) <= layout.nnz
 
 
@@ -152,7 +152,7 @@ def test_garbage_in_masked_entries_never_counts() -> None:
     y, dense = layer(x), layer.to_dense()
     with torch.no_grad():
         assert layer.layout.mask is not None
-        layer.values[~layer.layout.mask] = 100.0
+        layer.weight[~layer.layout.mask] = 100.0
     assert torch.equal(layer(x), y)
     assert torch.equal(layer.to_dense(), dense)
 
@@ -168,8 +168,8 @@ def test_autocast(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     y.float().square().sum().backward()
     exact = layer(x)
     torch.testing.assert_close(y.float(), exact, rtol=0.03, atol=0.03)
-    assert layer.values.grad is not None
-    assert layer.values.grad.dtype == torch.float32
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
     assert x.grad is not None
     assert x.grad.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16, enabled=False):
@@ -191,14 +191,14 @@ def test_gradient_of_a_shared_call() -> None:
     layer = LocallyConnected2d(2, 2, 4, 3, padding=1)
     x = torch.randn(3, 2, 4, 4)
     layer(layer(x)).sum().backward()
-    twice = layer.values.grad
+    twice = layer.weight.grad
     assert twice is not None
-    layer.values.grad = None
+    layer.weight.grad = None
     inner = layer(x).detach().requires_grad_()
     layer(inner).sum().backward()
     assert inner.grad is not None
     layer(x).backward(inner.grad)
-    torch.testing.assert_close(twice, layer.values.grad)
+    torch.testing.assert_close(twice, layer.weight.grad)
 
 
 def test_images_are_independent() -> None:

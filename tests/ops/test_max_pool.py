@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import batch_last
-from efcn_kernels.nn.pooling import keep_batch_last
+from efcn_kernels.nn import MaxPool2d
 from efcn_kernels.ops.backends import cpu
 from efcn_kernels.ops.max_pool import MOST_TAPS, Window, max_pool, window_of
 from tests.ops.test_kernels import DTYPES
@@ -43,9 +43,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def kept(**pool: Any) -> nn.MaxPool2d:
-    module = nn.MaxPool2d(**pool)
-    keep_batch_last(module)
-    return module
+    return MaxPool2d(**pool)
 
 
 def ours(y: Tensor) -> bool:
@@ -215,7 +213,7 @@ def test_what_cannot_be_is_refused_as_torch_does(pool: Any) -> None:
 def test_the_library_looks_at_its_arguments() -> None:
     """Whoever calls it past the modules reads no memory that is not there."""
     x, window = torch.randn(4, 4, 6), Window((2, 2), (2, 2), (0, 0), (1, 1), (2, 2))
-    assert window_of(nn.MaxPool2d(2), batch_last(torch.randn(3, 2, 4, 4))) == window
+    assert window_of(batch_last(torch.randn(3, 2, 4, 4)), 2, 2, 0, 1, False) == window
     assert max_pool(x, window).shape == (2, 2, 6)
     y, taps, numbers = torch.empty(2, 2, 6), torch.empty(2, 2, 6, dtype=torch.uint8), (2, 2, 2, 2, 0, 0, 1, 1)
     call = torch.ops.efcn_cpu.max_pool

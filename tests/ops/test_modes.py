@@ -18,7 +18,7 @@ def test_a_layout_made_in_inference_mode_can_be_trained() -> None:
         layout = BlockLayout.full(2, 2, (2, 3))
     layer = EFCNLinear(6, 4, layout)
     layer(torch.randn(3, 6)).sum().backward()
-    assert layer.values.grad is not None
+    assert layer.weight.grad is not None
 
 
 def test_indices_moved_in_inference_mode_can_be_trained() -> None:
@@ -53,12 +53,12 @@ def test_materialising_a_meta_layer() -> None:
 def test_checkpointing() -> None:
     layer, x = LocallyConnected2d(2, 3, 5, 3), torch.randn(2, 2, 5, 5, requires_grad=True)
     torch.autograd.backward(torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False).sum())
-    again = layer.values.grad
-    layer.values.grad = None
+    again = layer.weight.grad
+    layer.weight.grad = None
     torch.autograd.backward(layer(x).sum())
     assert again is not None
-    assert layer.values.grad is not None
-    assert torch.equal(again, layer.values.grad)
+    assert layer.weight.grad is not None
+    assert torch.equal(again, layer.weight.grad)
 
 
 def test_averaged_copies() -> None:
@@ -72,7 +72,7 @@ def test_averaged_copies() -> None:
 def test_numpy_integers_are_integers() -> None:
     size: Any = np.int64(5)
     layer = LocallyConnected2d(2, 3, (size, size), 3, support=np.int64(1))
-    assert layer.off_values is not None
+    assert layer.off_weight is not None
 
 
 def test_a_halo_far_beyond_the_image_costs_no_more_than_the_image() -> None:

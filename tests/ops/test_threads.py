@@ -113,7 +113,7 @@ class Images(Dataset):
     def __getitem__(self, i):
         inside = layer(x)
         inside.square().sum().backward()
-        return inside.detach(), layer.values.grad.clone()
+        return inside.detach(), layer.weight.grad.clone()
 
 # the parent's thread pool is awake before it forks
 layer(x).sum().backward()

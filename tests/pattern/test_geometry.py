@@ -42,9 +42,9 @@ def layer_of(case: Case, conv: Any, support: Any = "local") -> Any:
         support=support,
     )
     with torch.no_grad():
-        layer.values.copy_(unshare(conv.weight, layer.geometry, layer.local_layout))
-        if layer.off_values is not None:
-            layer.off_values.zero_()
+        layer.weight.copy_(unshare(conv.weight, layer.geometry, layer.local_layout))
+        if layer.off_weight is not None:
+            layer.off_weight.zero_()
         if case.bias:
             layer.bias.copy_(conv.bias.reshape(case.groups, -1).repeat(layer.layout.out_sites // case.groups, 1))
     return layer

@@ -10,7 +10,7 @@ from torch import nn
 
 from efcn_kernels import analysis
 from efcn_kernels.analysis.layers import mapped_layers
-from efcn_kernels.mapping.to_efcn import cnn_to_efcn, efcn_to_cnn
+from efcn_kernels.mapping import cnn_to_efcn, efcn_to_cnn
 from efcn_kernels.study.train.setting import Setting
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -40,7 +40,7 @@ class Measuring:
         if self.arm == "CNN":
             return found | self._deviations(self._embedded(network))
         found["nearest_cnn"] = self.test_metrics(efcn_to_cnn(network))
-        if any(layer.off_values is not None for layer in mapped_layers(network).values()):
+        if any(layer.off_weight is not None for layer in mapped_layers(network).values()):
             with analysis.masked(network, "off-local"):
                 found["without_off_local"] = self.test_metrics(network)
             with analysis.masked(network, "local"):

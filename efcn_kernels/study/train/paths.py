@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from efcn_kernels.analysis import Averaged, curvilinear, evaluate, linear, string
 from efcn_kernels.analysis.accuracy import batches
-from efcn_kernels.mapping.to_efcn import cnn_to_efcn
+from efcn_kernels.mapping import cnn_to_efcn
 from efcn_kernels.study.run import plan
 from efcn_kernels.study.run.plan import CHECKPOINT, RESULT, Task
 from efcn_kernels.study.run.storage import load_tensors, write_whole

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import EFCNSGD
-from efcn_kernels.mapping.supports import parameter_groups
+from efcn_kernels.mapping import parameter_groups
 from efcn_kernels.study import models
 from efcn_kernels.study.config import CNN, Config, Relax
 from efcn_kernels.study.data.sets import ImageData, load

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from efcn_kernels.mapping.supports import carry_state, default_fcn, fcn_of_norms, scatter
-from efcn_kernels.mapping.to_efcn import cnn_to_efcn
+from efcn_kernels.mapping import carry_state, cnn_to_efcn
 from efcn_kernels.nn.optim import EFCNSGD
 from efcn_kernels.study.run import plan
 from efcn_kernels.study.run.plan import ANSWERS, CHECKPOINT, HEAT_MAPS, RESULT, Task
 from efcn_kernels.study.run.storage import DamagedError, load_tensors, save_tensors, write_whole
 from efcn_kernels.study.run.workspace import Workspace
+from efcn_kernels.study.start import default_fcn, fcn_of_norms, scatter
 from efcn_kernels.study.train.epoch import SoFar, run_epoch
 from efcn_kernels.study.train.journal import read
 from efcn_kernels.study.train.measure import Measuring

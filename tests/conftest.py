@@ -1,7 +1,9 @@
 """What every test shares: seeds, the engines (backend x instruction set) and how many random examples are drawn."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,24 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 torch.set_num_threads(1)
 
 ENGINES = ["reference", *(f"cpu-{isa}" for isa in cpu.isas())]
+
+
+def pytest_make_parametrize_id(val: Any) -> str | None:
+    """float32 and 64x3 in the names of tests, for torch.float32 and (64, 3); None: pytest's own way."""
+    if isinstance(val, torch.dtype):
+        return str(val).removeprefix("torch.")
+    if isinstance(val, tuple) and val and all(type(each) is int for each in val):
+        return "x".join(map(str, val))
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The engines one after the other on each problem, whose exact results are then at hand (`oracle.expected`)."""
+    problems: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        name = item.callspec.params.get("engine") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+        problems[item.nodeid if name is None else item.nodeid.replace(str(name), "", 1)].append(item)
+    items[:] = [item for several in problems.values() for item in several]
 
 
 @pytest.fixture(params=ENGINES)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import efcn_kernels
+from tests.support.reading import ROOT, imports_from_tests, imports_of, namespaces_of
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "efcn_kernels"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py"))
 
@@ -43,22 +43,6 @@ def part_of(path: Path) -> str:
     """The top-level module or package that a file belongs to; "" for the root."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return "" if first == "__init__" else first
-
-
-def imports_of(path: Path) -> list[tuple[str, str]]:
-    """(module below efcn_kernels or "", imported name or "") of every import statement, nested ones too."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found += [(a.name.removeprefix("efcn_kernels").lstrip("."), "") for a in node.names if a.name.split(".")[0] == "efcn_kernels"]
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if node.level:
-                above = path.relative_to(ROOT).with_suffix("").parts[: -node.level] if path.is_relative_to(ROOT) else ()
-                module = ".".join((*above, *([module] if module else [])))
-            if module.split(".")[0] == "efcn_kernels":
-                found += [(module.removeprefix("efcn_kernels").lstrip("."), a.name) for a in node.names]
-    return found
 
 
 def test_every_part_has_its_place() -> None:
@@ -98,6 +82,72 @@ def test_kernels_know_no_cnn_and_layers_no_kernels() -> None:
             assert not targets & {"pattern.geometry", "pattern.sharing"}, path.name
         if part_of(path) in ("pattern", "nn", "mapping"):
             assert not [t for t in targets if t.startswith("ops.backends")], f"{path.name} reaches into a backend"
+
+
+# a registered namespace of operators is called where it belongs and nowhere else: files, or whole folders, below the package
+OPERATORS = {
+    "efcn_cpu": ("ops/backends/cpu.py",),
+    "efcn_cuda": ("ops/backends/cuda.py",),
+    # the benchmark of a step times the passes
+    "efcn": ("ops/", "bench/step.py"),
+}
+
+
+def is_at_home(file: str, namespace: str) -> bool:
+    """Whether a file of the package, by its path there, may take this namespace out of torch.ops; those of torch itself may all."""
+    return namespace != "?" and (namespace not in OPERATORS or file.startswith(OPERATORS[namespace]))
+
+
+def test_operators_are_called_where_they_belong() -> None:
+    files = {path: str(path.relative_to(PACKAGE)) for path in MODULES}
+    strays = [f"{file}: torch.ops.{name}" for path, file in files.items() for name in namespaces_of(path) if not is_at_home(file, name)]
+    assert not strays
+    seen = {name for path in MODULES for name in namespaces_of(path)}
+    assert set(OPERATORS) <= seen, "a namespace that nobody calls: is this test blind?"
+
+
+@pytest.mark.parametrize(
+    ("code", "namespaces"),
+    [
+        ("import torch\ntorch.ops.efcn_cpu.isa()", {"efcn_cpu"}),
+        ("import torch as t\nt.ops.efcn_cpu.isa()", {"efcn_cpu"}),
+        ("from torch import ops\nops.efcn_cuda.bsr_linear", {"efcn_cuda"}),
+        ("from torch import ops as o\no.efcn", {"efcn"}),
+        ("import torch.ops as o\no.efcn", {"efcn"}),
+        ("from torch.ops import efcn_cpu", {"efcn_cpu"}),
+        ("import torch\ngetattr(torch.ops, 'efcn_cpu').isa()", {"efcn_cpu"}),
+        ("import torch\ngetattr(torch, 'ops').efcn", {"efcn"}),
+        ("import torch\ntorch._ops.ops.efcn", {"efcn"}),
+        ("import torch\ndef f(n):\n    return getattr(torch.ops, n)", {"?"}),
+        ("import torch\nkept = torch.ops\nkept.efcn_cpu", {"?"}),
+        ("import torch\nf(torch.ops)", {"?"}),
+        ("import torch\ntorch.ops.load_library('a'); torch.ops.aten.add", {"aten"}),
+        ("from efcn_kernels import ops\nops.efcn\nself.ops.efcn", set()),
+    ],
+)
+def test_the_check_of_operators_can_fail(code: str, namespaces: set[str], tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(code)
+    assert namespaces_of(file) == namespaces
+    homes = [name for name in namespaces if is_at_home("nn/linear.py", name)]
+    assert homes == [name for name in namespaces if name == "aten"]
+    assert is_at_home("ops/backends/cpu.py", "efcn_cpu")
+    assert not is_at_home("ops/max_pool.py", "efcn_cpu")
+
+
+def test_helpers_are_not_imported_from_tests() -> None:
+    """They are in tests/support, which no test module is imported from either."""
+    files = sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "benchmarks").rglob("*.py"))
+    assert not {str(path.relative_to(ROOT)): found for path in files if (found := imports_from_tests(path))}
+
+
+def test_the_check_of_helpers_can_fail(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(
+        "from tests.ops.test_kernels import check\nimport tests.conftest\nfrom tests import ops\nfrom . import b\nfrom .c import d\n"
+        "from tests.support.judge import check\nfrom tests import support\nimport torch\n"
+    )
+    assert imports_from_tests(file) == ["tests.ops.test_kernels", "tests.conftest", "tests.ops", "tests (relative).b", "tests (relative).c"]
 
 
 PUBLIC: dict[str, list[str]] = {

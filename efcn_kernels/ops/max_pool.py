@@ -63,7 +63,7 @@ def _max_pool_out(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: A
 
 def _max_pool(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, output: Any) -> tuple[Tensor, Tensor]:
     y, taps = _max_pool_out(x, kernel, stride, padding, dilation, output)
-    torch.ops.efcn_cpu.max_pool(y, taps, x, *kernel, *stride, *padding, *dilation)
+    cpu.max_pool(y, taps, x, (*kernel, *stride, *padding, *dilation))
     return y, taps
 
 
@@ -73,7 +73,7 @@ def _backward_out(gy: Tensor, taps: Tensor, input: Any, *_: Any) -> Tensor:
 
 def _max_pool_backward(gy: Tensor, taps: Tensor, input: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Tensor:
     gx = _backward_out(gy, taps, input)
-    torch.ops.efcn_cpu.max_pool_backward(gx, gy.contiguous(), taps, *kernel, *stride, *padding, *dilation)
+    cpu.max_pool_backward(gx, gy, taps, (*kernel, *stride, *padding, *dilation))
     return gx
 
 

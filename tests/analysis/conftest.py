@@ -25,11 +25,3 @@ def efcn(cnn: nn.Sequential, images: Tensor) -> nn.Module:
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return network
-
-
-def line(*weights: float) -> nn.Sequential:
-    """One filter of the given taps, padded by one pixel, over a line of 3 pixels: a matrix that fits on paper."""
-    conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
-    with torch.no_grad():
-        conv.weight.copy_(torch.tensor(weights).view(1, 1, 3))
-    return nn.Sequential(conv)

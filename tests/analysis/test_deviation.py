@@ -10,7 +10,7 @@ from efcn_kernels import LocallyConnected1d, cnn_to_efcn, efcn_to_cnn
 from efcn_kernels.analysis import dead_of_default, dead_of_snapshot, distance, norms, off_local_share, sharing_deviation
 from efcn_kernels.study.models import skinny_cnn
 from efcn_kernels.study.start import default_fcn
-from tests.analysis.conftest import line
+from tests.support.line import line
 
 
 def _mapped(*taps: float) -> tuple[nn.Sequential, nn.Module, LocallyConnected1d]:

@@ -9,7 +9,7 @@ from efcn_kernels import cnn_to_efcn
 from efcn_kernels.analysis import participation_rank, singular_values, stable_rank
 from efcn_kernels.analysis.layers import mapped_layers
 from efcn_kernels.analysis.spectrum import matrix
-from tests.analysis.conftest import line
+from tests.support.line import line
 
 
 def test_against_the_dense_matrix(efcn: nn.Module, cnn: nn.Module, images: Tensor) -> None:

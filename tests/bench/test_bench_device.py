@@ -12,8 +12,7 @@ from torch import Tensor
 from benchmarks.suite import correctness, measure, small, tools, torch_bsr
 from benchmarks.suite.checks import check_pass, check_step
 from benchmarks.suite.layers import Item
-from benchmarks.suite.model import Ceilings
-from efcn_kernels.bench import Case, device
+from efcn_kernels.bench import device
 from efcn_kernels.bench.competitors import COMPETITORS, UnfoldCompiled
 from efcn_kernels.bench.run import WrongAnswer, check
 from efcn_kernels.bench.step import ORDERS, Ours
@@ -21,10 +20,9 @@ from efcn_kernels.bench.timing import HOST
 from efcn_kernels.ops import build_info
 from efcn_kernels.verify import tolerance
 from efcn_kernels.verify.run import plan
+from tests.support.small_bench import CASE, ROOFS
 
 CPU = torch.device("cpu")
-CASE = Case("small", 16, 32, (6, 5), 3, padding=1, first=True)
-ROOFS = Ceilings(1e10, dict.fromkeys(device.PRECISIONS, 1e11))
 
 
 @pytest.fixture(autouse=True)

@@ -3,94 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from efcn_kernels import EFCNSGD, BlockLayout, EFCNLinear, LocallyConnected2d, bsr_linear
-from efcn_kernels.nn import BlockSparse
+from efcn_kernels import EFCNSGD, BlockLayout, bsr_linear
 from efcn_kernels.ops.backends import cpu
 from efcn_kernels.ops.sgd import PIECE, SGD, sgd_step
+from tests.support.judge import check_equal, setting
 from tests.support.memory_orders import ORDERS
+from tests.support.optim import LAYERS, RULES, check_models, equal, masked, train, trained
 from tests.support.oracle import Engine, random_layout
+from tests.support.problems import DTYPES
 
-RULES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "momentum": {"momentum": 0.9},
-    "decay": {"weight_decay": 0.05},
-    "momentum and decay": {"momentum": 0.9, "weight_decay": 0.05},
-    "nesterov": {"momentum": 0.9, "weight_decay": 0.05, "nesterov": True},
-}
-DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # blocks that are summed up along the batch and along channels, with and without a rest
 BLOCKS = [(64, 3), (17, 29), (8, 16), (1, 1), (5, 33)]
 
 
-def masked(co: int = 5, ci: int = 3) -> BlockLayout:
-    free = torch.rand(4 * co, 4 * ci, generator=torch.Generator().manual_seed(2)) > 0.5
-    return BlockLayout.from_mask(free, (co, ci))
-
-
-# each layer takes (N, 4, 6, 6) images
-LAYERS: dict[str, Callable[[], nn.Module]] = {
-    "convolution": lambda: LocallyConnected2d(4, 18, 6, 3, padding=1),
-    "halo": lambda: LocallyConnected2d(4, 5, 6, 3, stride=2, support=1),
-    "groups": lambda: LocallyConnected2d(4, 6, 6, 3, groups=2),
-    "masked": lambda: nn.Sequential(nn.AdaptiveAvgPool2d((1, 3)), nn.Flatten(), EFCNLinear(12, 20, masked())),
-    "two": lambda: nn.Sequential(LocallyConnected2d(4, 17, 6, 3), nn.ReLU(), nn.BatchNorm2d(17), LocallyConnected2d(17, 3, 4, 2)),
-}
-
-
-def weights_of(model: nn.Module) -> list[nn.Parameter]:
-    layers = [layer for layer in model.modules() if isinstance(layer, BlockSparse)]
-    return [p for layer in layers for p in (layer.weight, layer.off_weight) if p is not None]
-
-
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3, n: int = 9, seed: int = 3) -> None:
-    """Some steps of a falling learning rate on random images."""
-    draw = torch.Generator().manual_seed(seed)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.7)
-    dtype = next(model.parameters()).dtype
-    for _ in range(steps):
-        optimizer.zero_grad()
-        x = torch.randn(n, 4, 6, 6, generator=draw).to(dtype)
-        model(x).float().square().mean().backward()
-        for p in weights_of(model):
-            assert (p.grad is None) == (isinstance(optimizer, EFCNSGD) and bool(optimizer.param_groups[0]["fused"]))
-        optimizer.step()
-        scheduler.step()
-
-
-def trained(model: nn.Module, fused: bool, **rule: Any) -> list[Tensor]:
-    """All parameters and momenta of a copy after training."""
-    model = copy.deepcopy(model)
-    optimizer = EFCNSGD(model.parameters(), 0.1, fused=fused, **rule)
-    train(model, optimizer)
-    return [*model.parameters(), *(optimizer.state[p]["momentum_buffer"] for p in model.parameters() if rule.get("momentum"))]
-
-
-def equal(a: list[Tensor], b: list[Tensor]) -> bool:
-    return len(a) == len(b) and all(torch.equal(s, t) for s, t in zip(a, b))
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_fused_has_the_bits_of_unfused(engine: Engine, name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, poisoned: None) -> None:
     monkeypatch.setenv("EFCN_BACKEND", engine.backend)
     model = LAYERS[name]().to(dtype)
-    for rule in RULES.values():
+    for words, rule in RULES.items():
         fused = trained(model, True, **rule)
-        assert equal(fused, trained(model, False, **rule))
-        assert all(p.isfinite().all() for p in fused)
-        assert not equal(fused[: len(list(model.parameters()))], list(model.parameters())), "it has trained"
+        check_models(fused, trained(model, False, **rule), f"{name}, {dtype}, {engine}, {words}: fused against unfused")
+        assert all(p.isfinite().all() for p in fused), words
+        assert not equal(fused[: len(list(model.parameters()))], list(model.parameters())), f"{words}: it has not trained"
 
 
 @pytest.mark.parametrize("rule", list(RULES))
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block", BLOCKS)
 def test_the_op_steps_by_the_gradient_of_its_twin(engine: Engine, block: tuple[int, int], dtype: torch.dtype, rule: str, poisoned: None) -> None:
     """Masked too, from every memory order, and nothing is written beside the weights."""
     layout = random_layout(5, 7, block, 0.4)
@@ -108,10 +54,11 @@ def test_the_op_steps_by_the_gradient_of_its_twin(engine: Engine, block: tuple[i
             gradient = ops.bsr_linear_backward_weight(gy, x, *index)
             sgd_step(wanted, wanted_buffer, gradient if mask is None else gradient * mask, step)
             ops.bsr_linear_backward_weight_sgd(values, buffer, gy, x, mask, *step, *index)
-            assert torch.equal(values, wanted)
-            assert buffer is None or wanted_buffer is None or torch.equal(buffer, wanted_buffer)
-            assert (memory[:32] == 7.25).all()
-            assert (memory[-32:] == 7.25).all()
+            note = f"{rule}, {'no mask' if mask is None else 'masked'}: fused against the gradient and a step"
+            where = setting(engine, layout, {"values": values, "x": x, "gy": gy}, note)
+            check_equal([values, buffer], [wanted, wanted_buffer], ("bsr_linear_backward_weight_sgd, values", "momentum_buffer"), where)
+            assert (memory[:32] == 7.25).all(), f"written before the weights\n{where}"
+            assert (memory[-32:] == 7.25).all(), f"written behind the weights\n{where}"
 
 
 @pytest.mark.parametrize("name", list(LAYERS))
@@ -132,8 +79,8 @@ def test_bit_equal_whatever_the_number_of_threads(engine: Engine, monkeypatch: p
         torch.set_num_threads(1)
         alone = trained(model, True, **RULES["nesterov"])
         torch.set_num_threads(2)
-        assert equal(trained(model, True, **RULES["nesterov"]), alone)
-        assert equal(trained(model, False, **RULES["nesterov"]), alone)
+        for fused in (True, False):
+            check_models(trained(model, fused, **RULES["nesterov"]), alone, f"{name}, {engine}, {fused=}: on two threads against one")
 
 
 def test_no_gradient_of_the_weights_is_ever_made(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +95,7 @@ def test_no_gradient_of_the_weights_is_ever_made(engine: Engine, monkeypatch: py
         assert ("efcn::bsr_linear_backward_weight_sgd" in called) == fused
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_pieces_make_no_difference(dtype: torch.dtype) -> None:
     """A tensor of several pieces, one that cannot be cut, and float64 as the judge."""
     step = SGD(0.1, 0.9, 0.01, True)
@@ -158,7 +105,7 @@ def test_pieces_make_no_difference(dtype: torch.dtype) -> None:
         weights, buffer, gradient = (lay(t) for t in given)
         sgd_step(weights, buffer, gradient, step)
         results.append((weights, buffer))
-    assert equal(list(results[0]), list(results[1]))
+    check_equal(results[1], results[0], ("weights", "buffer"), "a tensor that cannot be cut into pieces against one that can")
     for got, exact in zip(results[0], results[2]):
         torch.testing.assert_close(got, exact.to(dtype))
 

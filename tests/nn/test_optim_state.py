@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from efcn_kernels import EFCNSGD, BlockLayout, EFCNLinear
-from tests.nn.test_optim import LAYERS, equal, train
-from tests.nn.test_optim_use import RULE, images, layer
+from tests.support.optim import LAYERS, RULE, check_models, images, layer, train
 
 
 @pytest.mark.parametrize("source", [EFCNSGD, torch.optim.SGD])
@@ -55,11 +54,11 @@ def test_copies_train_by_themselves() -> None:
     twin, twin_optimizer = copy.deepcopy((model, optimizer))
     before = [p.detach().clone() for p in model.parameters()]
     train(twin, twin_optimizer, 2)
-    assert equal(list(model.parameters()), before)
+    check_models(list(model.parameters()), before, "the first model after its copies were trained")
     train(model, optimizer, 2)
-    assert equal(list(model.parameters()), list(twin.parameters()))
+    check_models(list(model.parameters()), list(twin.parameters()), "a model and its deep copy")
     pickled = torch.load(io.BytesIO(dump(model)), weights_only=False)
-    assert equal(list(pickled.parameters()), list(model.parameters()))
+    check_models(list(pickled.parameters()), list(model.parameters()), "a pickled model and its first")
 
 
 def dump(model: nn.Module) -> bytes:

@@ -12,18 +12,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from efcn_kernels import EFCNSGD, LocallyConnected2d
-from tests.nn.test_optim import equal, train
-
-RULE: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}
-
-
-def layer() -> LocallyConnected2d:
-    return LocallyConnected2d(4, 4, 6, 3, padding=1)
-
-
-def images(n: int = 5) -> Tensor:
-    return torch.randn(n, 4, 6, 6)
-
+from tests.support.optim import RULE, check_models, images, layer, train
 
 Loop = Callable[[LocallyConnected2d, EFCNSGD], None]
 
@@ -35,7 +24,7 @@ def as_unfused(loop: Loop) -> LocallyConnected2d:
     for model, fused in zip(models, (True, False)):
         torch.manual_seed(5)
         loop(model, EFCNSGD(model.parameters(), **RULE, fused=fused))
-    assert equal(list(models[0].parameters()), list(models[1].parameters()))
+    check_models(list(models[0].parameters()), list(models[1].parameters()), f"fused and unfused after {loop.__qualname__}")
     return models[0]
 
 
@@ -163,7 +152,7 @@ def test_forward_alone_changes_nothing() -> None:
         with mode():
             model(images())
     model.eval()(images())
-    assert equal(list(model.parameters()), list(before.parameters()))
+    check_models(list(model.parameters()), list(before.parameters()), "after a step that was refused")
 
 
 def test_frozen_weights() -> None:
@@ -172,7 +161,7 @@ def test_frozen_weights() -> None:
     before = copy.deepcopy(model)
     train(model, EFCNSGD(model.parameters(), **RULE, fused=True))
     assert torch.equal(model.weight, before.weight)
-    assert not equal([model.bias], [before.bias])  # type: ignore[list-item]
+    assert not torch.equal(model.bias, before.bias)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

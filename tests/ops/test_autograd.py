@@ -12,20 +12,7 @@ from torch import Tensor, nn
 from efcn_kernels import BlockLayout, EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d, bsr_linear
 from tests.support.memory_orders import ORDERS
 from tests.support.oracle import Engine, random_layout
-
-OPS = ("bsr_linear", "bsr_linear_backward_input", "bsr_linear_backward_weight")
-
-
-def operands(layout: BlockLayout, n: int = 3, dtype: torch.dtype = torch.float64) -> dict[str, list[Tensor]]:
-    """The two or three differentiable arguments of each op."""
-    co, ci = layout.block
-    x, values = torch.randn(n, layout.in_sites, ci, dtype=dtype), torch.randn(layout.nnzb, co, ci, dtype=dtype)
-    bias, gy = torch.randn(layout.out_sites, co, dtype=dtype), torch.randn(n, layout.out_sites, co, dtype=dtype)
-    made: dict[str, list[Tensor]] = {OPS[0]: [x, values, bias], OPS[1]: [gy, values], OPS[2]: [gy, x]}
-    for arguments in made.values():
-        for t in arguments:
-            t.requires_grad_()
-    return made
+from tests.support.problems import OPS, differentiable
 
 
 def applied(op: str, engine: Engine, layout: BlockLayout) -> Callable[..., Tensor]:
@@ -36,7 +23,7 @@ def applied(op: str, engine: Engine, layout: BlockLayout) -> Callable[..., Tenso
 @pytest.mark.parametrize("op", OPS)
 def test_gradcheck_of_the_ops(engine: Engine, op: str, poisoned: None) -> None:
     layout = random_layout(4, 3, (2, 3), 0.6)
-    arguments = operands(layout)[op]
+    arguments = differentiable(layout)[op]
     assert torch.autograd.gradcheck(applied(op, engine, layout), arguments)
     assert torch.autograd.gradgradcheck(applied(op, engine, layout), arguments)
 
@@ -56,7 +43,7 @@ def test_gradcheck_in_other_memory_orders(engine: Engine, order: str) -> None:
 def test_only_what_is_asked_for(engine: Engine, needs: tuple[bool, bool, bool]) -> None:
     """A frozen input or weight costs no pass."""
     layout = random_layout(4, 3, (2, 3), 0.6)
-    arguments = [t.detach().requires_grad_(n) for t, n in zip(operands(layout)["bsr_linear"], needs)]
+    arguments = [t.detach().requires_grad_(n) for t, n in zip(differentiable(layout)["bsr_linear"], needs)]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         torch.autograd.backward(applied("bsr_linear", engine, layout)(*arguments).sum())
     called = {e.key for e in profile.key_averages()}
@@ -70,13 +57,13 @@ def test_opcheck(engine: Engine, op: str) -> None:
     layout = random_layout(4, 3, (2, 3), 0.6)
     index = (*layout.index(torch.device("cpu"))[:-1], engine.backend)
     for order, dtype in [("contiguous", torch.float32), ("batch-last", torch.bfloat16)]:
-        arguments = [t if t.size(0) != 9 else ORDERS[order](t.detach()).requires_grad_() for t in operands(layout, 9, dtype)[op]]
+        arguments = [t if t.size(0) != 9 else ORDERS[order](t.detach()).requires_grad_() for t in differentiable(layout, 9, dtype)[op]]
         torch.library.opcheck(getattr(torch.ops.efcn, op).default, (*arguments, *index))
 
 
 def test_opcheck_without_a_bias() -> None:
     layout = random_layout(4, 3, (2, 3), 0.6)
-    x, values, _ = operands(layout)["bsr_linear"]
+    x, values, _ = differentiable(layout)["bsr_linear"]
     torch.library.opcheck(torch.ops.efcn.bsr_linear.default, (x, values, None, *layout.index(torch.device("cpu"))[:-1], "auto"))
 
 
@@ -85,7 +72,9 @@ def test_opcheck_without_a_bias() -> None:
 def test_opcheck_of_empty_and_single_batches(op: str, n: int) -> None:
     layout = random_layout(4, 3, (2, 3), 0.6)
     index = (*layout.index(torch.device("cpu"))[:-1], "auto")
-    torch.library.opcheck(getattr(torch.ops.efcn, op).default, (*operands(layout, n)[op], *index), test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        getattr(torch.ops.efcn, op).default, (*differentiable(layout, n)[op], *index), test_utils=("test_schema", "test_faketensor")
+    )
 
 
 LAYERS: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {

@@ -13,10 +13,10 @@ from efcn_kernels import BlockLayout, bsr_linear
 from efcn_kernels.ops.backends import cuda
 from efcn_kernels.ops.dispatch import Problem
 from efcn_kernels.ops.sgd import SGD, sgd_step
-from tests.ops.test_kernels import CONV_PATTERNS, DTYPES, ODD_PATTERNS
-from tests.ops.test_kernels import tensors as host_tensors
+from tests.support import judge, problems
 from tests.support.memory_orders import ORDERS
-from tests.support.oracle import Engine, random_layout, run_passes, worst_ratio
+from tests.support.oracle import Engine, random_layout, run_passes
+from tests.support.problems import CONV_PATTERNS, DTYPES, ODD_PATTERNS, OPS
 
 if (reason := cuda.missing()) is not None:
     pytest.skip(reason, allow_module_level=True)
@@ -35,16 +35,15 @@ def tensors(layout: BlockLayout, n: int, dtype: torch.dtype, bias: bool = True) 
     """[x, values, bias, gy] on the GPU, contiguous; skips what the path does not take."""
     if reason := cuda.backend.refuse(Problem("bsr_linear", torch.device("cuda", 0), dtype)):
         pytest.skip(reason)
-    return [t if t is None else t.cuda() for t in host_tensors(layout, n, dtype, bias)]
+    return [t if t is None else t.cuda() for t in problems.tensors(layout, n, dtype, bias)]
 
 
 def check(layout: BlockLayout, x: Tensor, values: Tensor, bias: Tensor | None, gy: Tensor) -> None:
-    worst = worst_ratio(run_passes(Engine("cuda", None), x, values, bias, gy, layout), x, values, bias, gy, layout)
-    assert worst <= 1, f"the error is {worst:.3g} times what is allowed"
+    judge.check(Engine("cuda", cuda.path()), layout, x, values, bias, gy)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block", BLOCKS)
 def test_batches_and_blocks(block: tuple[int, int], dtype: torch.dtype) -> None:
     layout = random_layout(3, 4, block, 0.5, seed=sum(block))
     for n, order in [(0, "contiguous"), (1, "batch-last"), (3, "contiguous"), (8, "batch-last"), (33, "contiguous"), (250, "batch-last")]:
@@ -52,7 +51,7 @@ def test_batches_and_blocks(block: tuple[int, int], dtype: torch.dtype) -> None:
         check(layout, ORDERS[order](x), values, bias, ORDERS[order](gy))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", list(ORDERS))
 def test_memory_orders(order: str, dtype: torch.dtype) -> None:
     """Each of x, gy and values in that order."""
@@ -84,7 +83,8 @@ def test_the_same_bits_in_every_run() -> None:
     x, values, bias, gy = tensors(layout, 250, torch.bfloat16)
     first, *others = [run_passes(Engine("cuda", None), x, values, bias, gy, layout) for _ in range(5)]
     for other in others:
-        assert all(a.equal(b) for a, b in zip(first, other, strict=True))
+        where = judge.setting(f"cuda {cuda.path()}", layout, {"x": x, "values": values, "bias": bias, "gy": gy}, "against the first run")
+        judge.check_equal(other, first, OPS, where)
 
 
 def test_a_step_of_sgd() -> None:
@@ -96,8 +96,8 @@ def test_a_step_of_sgd() -> None:
     cuda.bsr_linear_backward_weight(gradient, gy, x, index)
     wanted, wanted_momentum = values.clone(), torch.ones_like(values)
     sgd_step(wanted, wanted_momentum, gradient, rule)
-    assert weights.equal(wanted)
-    assert momentum.equal(wanted_momentum)
+    where = judge.setting(f"cuda {cuda.path()}", layout, {"values": values, "x": x, "gy": gy}, "fused against the gradient and a step")
+    judge.check_equal([weights, momentum], [wanted, wanted_momentum], ("bsr_linear_backward_weight_sgd, values", "momentum_buffer"), where)
 
 
 def test_on_another_stream() -> None:
@@ -111,7 +111,7 @@ def test_on_another_stream() -> None:
         torch.cuda._sleep(10_000_000)
         got = bsr_linear(x + 0, values, layout, bias, backend="cuda")
     torch.cuda.current_stream().wait_stream(stream)
-    assert got.equal(wanted)
+    judge.check_equal([got], [wanted], OPS, judge.setting(f"cuda {cuda.path()}", layout, {"x": x, "values": values}, "on another stream"))
 
 
 def test_errors_name_the_op_and_repeat_shapes() -> None:

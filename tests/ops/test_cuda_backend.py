@@ -23,7 +23,7 @@ from efcn_kernels.ops.backends import cuda, reference
 from efcn_kernels.ops.dispatch import Problem
 from efcn_kernels.ops.sgd import SGD
 from efcn_kernels.pattern.index import Index
-from tests.bench.test_bench_device import CASE, ROOFS
+from tests.support.small_bench import CASE, ROOFS
 
 CUDA, FLOAT = torch.device("cuda", 0), torch.float32
 CPU = torch.device("cpu")

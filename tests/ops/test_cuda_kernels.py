@@ -1,59 +1,17 @@
-"""The CUDA kernels against the dense float64 oracle, by their own code on the CPU: every compiled kernel, without a GPU. See tests/cuda."""
+"""The CUDA kernels against the dense float64 oracle, by their own code on the CPU: every compiled kernel, without a GPU. See tests/support/cuda."""
 
 from __future__ import annotations
 
 import pytest
-import torch
-from torch import Tensor
 
 from efcn_kernels import BlockLayout, ConvGeometry
-from efcn_kernels.verify.tolerance import largest, ratio
-from tests.ops.test_kernels import tensors
-from tests.support.cuda.emulator import COMPILER, MATHS, OPS, Emulated, Schedule, kernels, name_of
-from tests.support.memory_orders import ORDERS
-from tests.support.oracle import Passes, dense_passes, product_sums, random_layout
+from tests.support.cuda.cases import IDS, KERNELS, PRODUCTS, SCHEDULES, Case
+from tests.support.cuda.emulator import COMPILER, MATHS, Schedule, kernels
+from tests.support.oracle import random_layout
+from tests.support.problems import OPS
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++ to compile the kernels with")
-KERNELS = [] if COMPILER is None else [(op, number) for op in OPS for number in range(len(kernels(op)))]
-SCHEDULES = [Schedule(backwards, late) for backwards in (False, True) for late in (False, True)]
-IDS = {(op, number): f"{op}-{name_of(kernels(op)[number])}" for op, number in KERNELS}
-# grad-weight has no members: its rows' sums have nothing in common
-PRODUCTS = [key for key in KERNELS if key[0] != OPS[2]]
-every_kernel = pytest.mark.parametrize(("op", "kernel"), KERNELS, ids=list(IDS.values()))
-
-
-def rounded(x: Tensor) -> Tensor:
-    """As the matrix units read TF32: 10 bits of mantissa. So no rounding is left to tolerate."""
-    return (x.view(torch.int32) & ~0x1FFF).view(torch.float32)
-
-
-class Case:
-    """Tensors of one layer in one memory order, and what the three passes should be."""
-
-    def __init__(self, layout: BlockLayout, n: int, math: str, order: str, bias: bool = True) -> None:
-        x, values, offsets, gy = tensors(layout, n, MATHS[math], bias)
-        if math == "tf32":
-            x, values, gy = (rounded(t) for t in (x, values, gy))
-        self.layout, self.values, self.bias = layout, values, offsets
-        self.x, self.gy = ORDERS[order](x), ORDERS[order](gy)
-        operands = (self.x, values, offsets, self.gy)
-        wide = None if offsets is None else offsets.double()
-        self.exact: Passes = dense_passes(self.x.double(), values.double(), wide, self.gy.double(), layout)
-        self.plain, self.sums = dense_passes(*operands, layout), product_sums(*operands, layout)
-
-    def call(self, op: str) -> Emulated:
-        """The op on these tensors; its result lies in memory as its input does."""
-        arguments = {OPS[0]: (self.x, self.values, self.bias), OPS[1]: (self.gy, self.values), OPS[2]: (self.gy, self.x)}[op]
-        like = {OPS[0]: self.gy, OPS[1]: self.x, OPS[2]: self.values}[op]
-        # results have a place for each of their numbers
-        apart = 1 + sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True)) >= like.numel()
-        out = torch.empty_strided(like.shape, like.stride() if apart else like.contiguous().stride(), dtype=like.dtype)
-        return Emulated(op, self.layout, arguments, out)
-
-    def error(self, op: str, got: Tensor) -> float:
-        """As a share of what is allowed."""
-        at = OPS.index(op)
-        return ratio(got, self.exact[at], self.sums[at], largest(self.plain[at].double() - self.exact[at]))
+every_kernel = pytest.mark.parametrize(("op", "kernel"), KERNELS, ids=IDS)
 
 
 def check(case: Case, op: str, kernel: int, schedule: Schedule, members: int = 0) -> bool:
@@ -61,13 +19,10 @@ def check(case: Case, op: str, kernel: int, schedule: Schedule, members: int = 0
     call = case.call(op)
     if not call.fits(kernel):
         return False
-    done = call.run(kernel, schedule, members)
-    assert (done.written == 1).all(), "every number of the result is written once"
-    error = case.error(op, done.result)
-    assert error <= 1, f"the error is {error:.3g} times what is allowed"
+    done = case.check(op, call, kernel, schedule, members)
     if op != OPS[2]:
         tiles = -(-case.x.size(0) // kernels(op)[kernel].n)
-        assert (done.copied == tiles).all(), "every weight is copied once for each tile of images"
+        assert (done.copied == tiles).all(), f"not every weight is copied once for each tile of images\n{case.where(kernel, op, schedule, members)}"
     return True
 
 
@@ -99,7 +54,7 @@ def test_every_kernel(op: str, kernel: int) -> None:
     assert taken >= 2, "too few of the problems suit this kernel"
 
 
-@pytest.mark.parametrize(("op", "kernel"), PRODUCTS, ids=[IDS[k] for k in PRODUCTS])
+@pytest.mark.parametrize(("op", "kernel"), PRODUCTS, ids=IDS[: len(PRODUCTS)])
 def test_neighbours_share_their_inputs(op: str, kernel: int) -> None:
     """Rows of one image line whose windows overlap, by any number of members, with a last program that has fewer."""
     math = list(MATHS)[kernels(op)[kernel].math]

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from efcn_kernels import BlockLayout
-from tests.ops.test_kernels import check, tensors
+from tests.support.judge import check
 from tests.support.memory_orders import ORDERS
 from tests.support.oracle import Engine
+from tests.support.problems import tensors
 
 
-@pytest.mark.parametrize("block", [(32, 64), (32, 17), (64, 32), (17, 32), (16, 70), (33, 20), (32, 9), (32, 5)], ids=str)
-@pytest.mark.parametrize("sites", [(50, 1), (50, 2), (1, 50), (2, 50)], ids=str)
+@pytest.mark.parametrize("block", [(32, 64), (32, 17), (64, 32), (17, 32), (16, 70), (33, 20), (32, 9), (32, 5)])
+@pytest.mark.parametrize("sites", [(50, 1), (50, 2), (1, 50), (2, 50)])
 def test_many_steps_and_short_pieces(engine: Engine, sites: tuple[int, int], block: tuple[int, int], threads: None, poisoned: None) -> None:
     layout = BlockLayout.full(*sites, block)
     for dtype, n, count in [

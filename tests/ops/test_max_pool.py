@@ -14,7 +14,7 @@ from efcn_kernels import batch_last
 from efcn_kernels.nn import MaxPool2d
 from efcn_kernels.ops.backends import cpu
 from efcn_kernels.ops.max_pool import MOST_TAPS, Window, max_pool, window_of
-from tests.ops.test_kernels import DTYPES
+from tests.support.problems import DTYPES
 
 POOLS: dict[str, Any] = {
     "2": {"kernel_size": 2},
@@ -56,7 +56,7 @@ def ours(y: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("name", list(POOLS))
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "c"), BATCHES)
 def test_it_is_torchs(isa: str, name: str, dtype: torch.dtype, n: int, c: int) -> None:
     """The same bits, ties included; sums of half gradients are rounded once here and at each step there."""
@@ -74,7 +74,7 @@ def test_it_is_torchs(isa: str, name: str, dtype: torch.dtype, n: int, c: int) -
         assert gb.stride(0) == 1
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sums_of_gradients_have_torchs_bits(isa: str, dtype: torch.dtype) -> None:
     x, g = torch.randn(33, 5, 9, 9, dtype=dtype), torch.randn(33, 5, 9, 9, dtype=dtype)
     found: list[Tensor] = []
@@ -83,7 +83,7 @@ def test_sums_of_gradients_have_torchs_bits(isa: str, dtype: torch.dtype) -> Non
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_that_are_none(isa: str, dtype: torch.dtype) -> None:
     x = torch.randn(20, 3, 7, 7).to(dtype)
     x[torch.rand(x.shape) < 0.1] = torch.nan

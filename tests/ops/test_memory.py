@@ -11,8 +11,10 @@ from torch import Tensor
 from efcn_kernels import BlockLayout, batch_last
 from efcn_kernels.ops import dispatch
 from efcn_kernels.ops.memory import empty_like_order
-from tests.support.memory_orders import ORDERS
-from tests.support.oracle import Engine, dense_passes, random_layout, run_passes
+from tests.support.judge import check_equal, check_pass, setting
+from tests.support.memory_orders import ORDERS, in_words
+from tests.support.oracle import Engine, expected, random_layout, run_passes
+from tests.support.problems import OPS
 
 DENSE_ORDERS = ["contiguous", "batch-last", "channel, site, batch", "channel, batch, site", "site, batch, channel", "nchw"]
 
@@ -27,11 +29,10 @@ def test_the_output_lies_as_the_input(engine: Engine, order: str) -> None:
     layout = random_layout(5, 4, (6, 3), 0.5)
     x, gy = ORDERS[order](torch.randn(7, 4, 3)), ORDERS[order](torch.randn(7, 5, 6))
     passes = run_passes(engine, x, torch.randn(layout.nnzb, 6, 3), None, gy, layout)
-    assert outward(passes.y) == outward(x)
-    assert outward(passes.gx) == outward(gy)
-    assert passes.gvalues.is_contiguous()
-    for t in (passes.y, passes.gx):
-        assert t.untyped_storage().nbytes() == t.numel() * t.element_size(), "dense, without gaps"
+    for op, result, like in ((OPS[0], passes.y, x), (OPS[1], passes.gx, gy)):
+        assert outward(result) == outward(like), f"{op} by {engine}: {in_words(result)} from {in_words(like)}"
+        assert result.untyped_storage().nbytes() == result.numel() * result.element_size(), f"{op} by {engine}: gaps in {in_words(result)}"
+    assert passes.gvalues.is_contiguous(), f"{OPS[2]} by {engine}: {in_words(passes.gvalues)}"
 
 
 @pytest.mark.parametrize("order", DENSE_ORDERS)
@@ -41,19 +42,21 @@ def test_nothing_is_written_around_the_output(engine: Engine, order: str) -> Non
     index = layout.index(torch.device("cpu"))
     for n in (1, 7, 19):
         x, gy, values = ORDERS[order](torch.randn(n, 4, 3)), ORDERS[order](torch.randn(n, 5, 6)), torch.randn(layout.nnzb, 6, 3)
-        wanted = dense_passes(x, values, None, gy, layout)
-        for like, op, arguments, right in [
-            (ORDERS[order](torch.empty(n, 5, 6)), "bsr_linear", (x, values, None), wanted.y),
-            (ORDERS[order](torch.empty(n, 4, 3)), "bsr_linear_backward_input", (gy, values), wanted.gx),
-            (torch.empty_like(values), "bsr_linear_backward_weight", (gy, x), wanted.gvalues),
-        ]:
+        where = setting(engine, layout, {"x": x, "values": values, "gy": gy}, "results within memory that is not theirs")
+        for op, like, arguments, right in zip(
+            OPS,
+            (ORDERS[order](torch.empty(n, 5, 6)), ORDERS[order](torch.empty(n, 4, 3)), torch.empty_like(values)),
+            ((x, values, None), (gy, values), (gy, x)),
+            expected(x, values, None, gy, layout),
+            strict=True,
+        ):
             memory = torch.full((like.numel() + 64,), 7.25)
             out = memory.as_strided(like.shape, like.stride(), 32)
             out.fill_(torch.nan)
             compute.compute(op)(out, *arguments, index)
-            torch.testing.assert_close(out, right, rtol=1e-4, atol=1e-4)
-            assert (memory[:32] == 7.25).all()
-            assert (memory[-32:] == 7.25).all()
+            check_pass(op, out, right, layout, where)
+            assert (memory[:32] == 7.25).all(), f"{op} wrote before its result\n{where}"
+            assert (memory[-32:] == 7.25).all(), f"{op} wrote behind its result\n{where}"
 
 
 def test_inputs_are_left_alone(engine: Engine) -> None:
@@ -61,7 +64,8 @@ def test_inputs_are_left_alone(engine: Engine) -> None:
     given = x, values, bias, gy = torch.randn(9, 4, 3), torch.randn(layout.nnzb, 6, 3), torch.randn(5, 6), torch.randn(9, 5, 6)
     before = [t.clone() for t in given]
     run_passes(engine, x, values, bias, gy, layout)
-    assert all(torch.equal(a, b) for a, b in zip(given, before))
+    names = ("x", "values", "bias", "gy")
+    check_equal(given, before, names, setting(engine, layout, dict(zip(names, given)), "operands after the three passes"))
 
 
 def test_batch_last() -> None:
@@ -107,7 +111,7 @@ def test_empty_like_order(shape: tuple[int, int, int]) -> None:
             assert outward(made) == list(order)
 
 
-@pytest.mark.parametrize("op", ["bsr_linear", "bsr_linear_backward_input", "bsr_linear_backward_weight"])
+@pytest.mark.parametrize("op", OPS)
 def test_ops_refuse_another_number_of_sites(op: str) -> None:
     """Called without the layout's own check too."""
     layout = BlockLayout.full(3, 1000, (2, 2))

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from efcn_kernels import BlockLayout, ConvGeometry
 from efcn_kernels.ops.backends import cpu
-from tests.ops.test_kernels import check, tensors
+from tests.support.judge import check, check_equal, setting
 from tests.support.memory_orders import ORDERS
 from tests.support.oracle import Engine, Passes, random_layout, run_passes
+from tests.support.problems import OPS, tensors
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = {
@@ -26,12 +28,17 @@ LAYOUTS = {
 }
 
 
-def equal(a: Passes, b: Passes) -> bool:
-    return all(torch.equal(s, t) for s, t in zip(a, b))
+Given = tuple[Tensor, Tensor, Tensor | None, Tensor]
+
+
+def check_again(engine: Engine, layout: BlockLayout, given: Given, wanted: Passes) -> None:
+    """The bits of another run of the same."""
+    where = setting(engine, layout, dict(zip(("x", "values", "bias", "gy"), given)), "against the bits of another run")
+    check_equal(run_passes(engine, *given, layout), wanted, OPS, where)
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bit_equal_whatever_the_number_of_threads(engine: Engine, name: str, dtype: torch.dtype, threads: None, poisoned: None) -> None:
     engine.needs_own_sums()
     layout = LAYOUTS[name]
@@ -43,7 +50,7 @@ def test_bit_equal_whatever_the_number_of_threads(engine: Engine, name: str, dty
             alone = run_passes(engine, *given, layout)
             for count in (2, 3, 1):
                 torch.set_num_threads(count)
-                assert equal(run_passes(engine, *given, layout), alone)
+                check_again(engine, layout, given, alone)
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
@@ -61,8 +68,8 @@ def test_more_threads_than_work(engine: Engine, threads: None) -> None:
     check(engine, layout, x, values, bias, gy)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("counts", [(1,), (2,), (1, 3, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("counts", [(1,), (2,), (1, 3, 2)])
 def test_python_threads_at_once(engine: Engine, counts: tuple[int, ...], dtype: torch.dtype, threads: None) -> None:
     """Two threads, four problems, each call on its own number of torch's threads: workspaces must not be shared."""
     problems = []
@@ -72,13 +79,14 @@ def test_python_threads_at_once(engine: Engine, counts: tuple[int, ...], dtype: 
             given = (ORDERS[order](x), values, bias, ORDERS[order](gy))
             problems.append((given, LAYOUTS[name], run_passes(engine, *given, LAYOUTS[name])))
 
-    def again(k: int) -> bool:
+    def again(k: int) -> None:
         torch.set_num_threads(counts[k % len(counts)])
         given, layout, wanted = problems[k % len(problems)]
-        return equal(run_passes(engine, *given, layout), wanted)
+        check_again(engine, layout, given, wanted)
 
     with ThreadPoolExecutor(2) as pool:
-        assert all(pool.map(again, range(24)))
+        # what fails there is raised here
+        list(pool.map(again, range(24)))
 
 
 def test_scratch_between_python_threads(engine: Engine, threads: None) -> None:
@@ -89,12 +97,12 @@ def test_scratch_between_python_threads(engine: Engine, threads: None) -> None:
         given = tensors(layout, n, torch.float32)
         problems.append((given, run_passes(engine, *given, layout)))
 
-    def again(k: int) -> bool:
+    def again(k: int) -> None:
         given, wanted = problems[k % len(problems)]
-        return equal(run_passes(engine, *given, layout), wanted)
+        check_again(engine, layout, given, wanted)
 
     with ThreadPoolExecutor(2) as pool:
-        assert all(pool.map(again, range(12)))
+        list(pool.map(again, range(12)))
 
 
 FORKED = """

@@ -13,12 +13,11 @@ from efcn_kernels import BlockLayout, bsr_linear
 from efcn_kernels.ops.backends import triton as backend
 from efcn_kernels.ops.sgd import SGD, sgd_step
 from efcn_kernels.verify.tolerance import disagreement
-from tests.nn.test_optim import RULES
-from tests.ops.test_autograd import OPS, operands
-from tests.ops.test_kernels import CONV_PATTERNS, DTYPES, ODD_PATTERNS
-from tests.ops.test_kernels import tensors as host_tensors
+from tests.support import judge, problems
 from tests.support.memory_orders import ORDERS
-from tests.support.oracle import Engine, product_sums, random_layout, run_passes, worst_ratio
+from tests.support.optim import RULES
+from tests.support.oracle import Engine, expected, random_layout, run_passes
+from tests.support.problems import CONV_PATTERNS, DTYPES, ODD_PATTERNS, OPS
 
 pytestmark = [
     pytest.mark.skipif(backend.missing() is not None, reason=str(backend.missing())),
@@ -31,12 +30,11 @@ BLOCKS = [(17, 29), (32, 1), (64, 3), (10, 16)]
 
 def tensors(layout: BlockLayout, n: int, dtype: torch.dtype, bias: bool = True) -> list[Any]:
     """[x, values, bias, gy] on the device, contiguous."""
-    return [t if t is None else t.to(DEVICE) for t in host_tensors(layout, n, dtype, bias)]
+    return [t if t is None else t.to(DEVICE) for t in problems.tensors(layout, n, dtype, bias)]
 
 
 def check(layout: BlockLayout, x: Tensor, values: Tensor, bias: Tensor | None, gy: Tensor) -> None:
-    worst = worst_ratio(run_passes(TRITON, x, values, bias, gy, layout), x, values, bias, gy, layout)
-    assert worst <= 1, f"the error is {worst:.3g} times what is allowed"
+    judge.check(TRITON, layout, x, values, bias, gy)
 
 
 @pytest.fixture
@@ -64,8 +62,8 @@ def large_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     configs.candidates.cache_clear()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block", BLOCKS)
 def test_batches_and_blocks(block: tuple[int, int], dtype: torch.dtype) -> None:
     layout = random_layout(3, 4, block, 0.5, seed=sum(block))
     for n, order in [(0, "contiguous"), (1, "batch-last"), (3, "contiguous"), (8, "batch-last"), (33, "contiguous")]:
@@ -73,7 +71,7 @@ def test_batches_and_blocks(block: tuple[int, int], dtype: torch.dtype) -> None:
         check(layout, ORDERS[order](x), values, bias, ORDERS[order](gy))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_several_large_tiles_on_every_axis(dtype: torch.dtype, large_tiles: None) -> None:
     layout = random_layout(2, 5, (144, 40), 0.8)
     for order in ("batch-last", "site, batch, channel"):
@@ -81,7 +79,7 @@ def test_several_large_tiles_on_every_axis(dtype: torch.dtype, large_tiles: None
         check(layout, ORDERS[order](x), values, bias, ORDERS[order](gy))
 
 
-@pytest.mark.parametrize("block", [(64, 64), (32, 128)], ids=str)
+@pytest.mark.parametrize("block", [(64, 64), (32, 128)])
 def test_blocks_of_whole_steps(block: tuple[int, int], large_tiles: None) -> None:
     """Nothing is gathered where a step of the reduction lies in one block."""
     layout = random_layout(2, 3, block, 0.8)
@@ -140,7 +138,7 @@ def test_nan_stays_where_stored_blocks_take_it(large_tiles: None) -> None:
 def test_derivatives_of_first_and_second_order(op: str, large_tiles: None) -> None:
     layout = random_layout(3, 2, (2, 3), 0.8)
     index = (*layout.index(DEVICE)[:-1], "triton")
-    given = [t.detach().to(DEVICE).requires_grad_() for t in operands(layout, 2)[op]]
+    given = [t.detach().to(DEVICE).requires_grad_() for t in problems.differentiable(layout, 2)[op]]
 
     def applied(*arguments: Tensor) -> Any:
         return getattr(torch.ops.efcn, op)(*arguments, *index)
@@ -161,7 +159,7 @@ def test_masked_layers(large_tiles: None) -> None:
 
 
 @pytest.mark.parametrize("rule", list(RULES))
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_fused_step_has_the_bits_of_its_twin(dtype: torch.dtype, rule: str, large_tiles: None) -> None:
     """Masked too, with empty batches, and nothing is written beside the weights."""
     block = (17, 5)
@@ -181,10 +179,10 @@ def test_a_fused_step_has_the_bits_of_its_twin(dtype: torch.dtype, rule: str, la
         gradient = ops.bsr_linear_backward_weight(gy, x, *index)
         sgd_step(wanted, wanted_buffer, gradient if mask is None else gradient * mask, step)
         ops.bsr_linear_backward_weight_sgd(values, buffer, gy, x, mask, *step, *index)
-        assert torch.equal(values, wanted)
-        assert buffer is None or wanted_buffer is None or torch.equal(buffer, wanted_buffer)
-        assert (memory[:32] == 7.25).all()
-        assert (memory[-32:] == 7.25).all()
+        where = judge.setting(TRITON, layout, {"values": values, "x": x, "gy": gy}, f"{rule}, {masked=}: fused against the gradient and a step")
+        judge.check_equal([values, buffer], [wanted, wanted_buffer], ("bsr_linear_backward_weight_sgd, values", "momentum_buffer"), where)
+        assert (memory[:32] == 7.25).all(), f"written before the weights\n{where}"
+        assert (memory[-32:] == 7.25).all(), f"written behind the weights\n{where}"
 
 
 def test_a_fused_step_on_weights_with_gaps(large_tiles: None) -> None:
@@ -194,16 +192,18 @@ def test_a_fused_step_on_weights_with_gaps(large_tiles: None) -> None:
     gaps.copy_(values)
     for weights in (values, gaps):
         torch.ops.efcn.bsr_linear_backward_weight_sgd(weights, None, gy, x, None, 0.1, 0.0, 0.0, False, *index)
-    assert torch.equal(values, gaps)
+    where = judge.setting(TRITON, layout, {"values": gaps, "x": x, "gy": gy}, "weights with gaps")
+    judge.check_equal([gaps], [values], ("bsr_linear_backward_weight_sgd, values",), where)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_backends_agree(dtype: torch.dtype, large_tiles: None) -> None:
     layout = random_layout(4, 5, (18, 6), 0.6)
     x, values, bias, gy = tensors(layout, 21, dtype)
-    sums = product_sums(x, values, bias, gy, layout)
+    exact = expected(x, values, bias, gy, layout)
     others = ["reference", *(["cpu"] if DEVICE.type == "cpu" else [])]
     mine = run_passes(TRITON, x, values, bias, gy, layout)
     for name in others:
-        for a, b, absolute in zip(mine, run_passes(Engine(name, None), x, values, bias, gy, layout), sums):
-            assert disagreement(a, b, absolute) <= 1, name
+        for op, a, b, product in zip(OPS, mine, run_passes(Engine(name, None), x, values, bias, gy, layout), exact):
+            apart = disagreement(a, b, product.absolute)
+            assert apart <= 1, f"{op} in {dtype}: triton and {name} are {apart:.3g} times as far apart as two correct results may be"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -94,6 +94,19 @@ def bsr_linear_backward_weight_sgd(
         reference.bsr_linear_backward_weight_sgd(values, momentum_buffer, gy, x, mask, rule, index)
     else:
         torch.ops.efcn_cpu.bsr_linear_backward_weight_sgd(values, momentum_buffer, gy, x, mask, *rule, *index[:-1])
+
+
+def max_pool(y: Tensor, taps: Tensor, x: Tensor, window: Sequence[int]) -> None:
+    """The largest numbers y, and the numbers of their taps, of the windows of x; see csrc/cpu/max_pool.cpp.
+
+    window: kernel, stride, padding and dilation, each height before width.
+    """
+    torch.ops.efcn_cpu.max_pool(y, taps, x, *window)
+
+
+def max_pool_backward(gx: Tensor, gy: Tensor, taps: Tensor, window: Sequence[int]) -> None:
+    """gx of `max_pool`, whose taps and window are given."""
+    torch.ops.efcn_cpu.max_pool_backward(gx, gy.contiguous(), taps, *window)
 
 
 def _refuse(problem: Problem) -> str | None:

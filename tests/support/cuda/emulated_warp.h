@@ -81,37 +81,22 @@ class Fibers {
   int turn_ = 0;
 };
 
-template <class OfLane>
-class EmulatedWarp {
+// all that does not depend on what a lane keeps. Compiled once for each library and called: in line in each of its kernels it took g++ more
+// than half of its time
+class WarpBase {
  public:
-  using Lane = OfLane;
+  WarpBase(int index, Memory& memory, const Schedule& schedule) : index_(index), memory_(memory), schedule_(schedule) {}
 
-  EmulatedWarp(int index, Memory& memory, const Schedule& schedule) : index_(index), memory_(memory), schedule_(schedule), lanes_(32) {
-    // registers hold anything before they are written
-    memset(static_cast<void*>(lanes_.data()), 0xff, lanes_.size() * sizeof(Lane));
-  }
-
-  template <class Do>
-  void each(Do work) {
-    for (int i = 0; i < 32; ++i) {
-      const int lane = schedule_.backwards ? 31 - i : i;
-      read_by_ = &reads_[lane];
-      work(lanes_[lane], index_ * 32 + lane);
-    }
-    read_by_ = nullptr;
-    count_conflicts();
-  }
   int index() const { return index_; }
 
-  void sync() {
+  [[gnu::noinline]] void sync() {
     if (schedule_.late) land();
     Fibers::barrier();
   }
 
   template <class T>
   T read(const T* from) {
-    memory_.check(from, sizeof(T), sizeof(T), Memory::Use::read);
-    if (read_by_ && memory_.is_shared(from)) read_by_->push_back({reinterpret_cast<uintptr_t>(from), static_cast<int>(sizeof(T))});
+    look(from, sizeof(T));
     return *from;
   }
   template <class T>
@@ -119,85 +104,77 @@ class EmulatedWarp {
     if (memory_.check(to, sizeof(T), sizeof(T), Memory::Use::write)) *to = number;
   }
 
-  template <class Predicate>
-  uint32_t ballot(Predicate predicate) {
-    uint32_t found = 0;
-    for (int lane = 0; lane < 32; ++lane) found |= static_cast<uint32_t>(predicate(index_ * 32 + lane)) << lane;
-    return found;
-  }
-
   template <int BYTES>
   void copy(void* to, const void* from, int valid) {
-    if (valid < 0 || valid > BYTES) return memory_.fail("a copy of " + std::to_string(valid) + " of " + std::to_string(BYTES) + " bytes");
-    if (!memory_.check(to, BYTES, BYTES, Memory::Use::shared)) return;
-    // cp.async wants an aligned address even for what it does not read
-    if (!memory_.check(from, valid, BYTES, Memory::Use::copy)) return;
-    Copy copied{to, {}, BYTES};
-    memcpy(copied.bytes.data(), from, static_cast<size_t>(valid));
-    if (schedule_.late && BYTES > 2) {
-      open_.push_back(copied);
-    } else {
-      copied.land();
-    }
+    copy_bytes(to, from, valid, BYTES);
   }
-  void commit() {
+  [[gnu::noinline]] void commit() {
     groups_.push_back(std::move(open_));
     open_.clear();
   }
   template <int PENDING>
   void wait() {
-    while (groups_.size() > PENDING) {
-      arrived_.insert(arrived_.end(), groups_.front().begin(), groups_.front().end());
-      groups_.erase(groups_.begin());
-    }
+    wait_for(PENDING);
   }
   bool is_waiting() const { return !open_.empty() || !groups_.empty(); }
 
-  template <bool TRANSPOSED, class Address, class Target>
-  void load_matrices(Address address, Target target) {
-    std::array<const uint16_t*, 32> lines{};
-    for (int lane = 0; lane < 32; ++lane) {
-      lines[lane] = reinterpret_cast<const uint16_t*>(address(lane));
-      if (!memory_.check(lines[lane], 16, 16, Memory::Use::shared)) return;
+ protected:
+  static constexpr int lanes = 32;
+
+  // a lane's turn begins
+  void turn(int lane) { read_by_ = &reads_[lane]; }
+  [[gnu::noinline]] void end_of_turns() {
+    read_by_ = nullptr;
+    count_conflicts();
+  }
+
+  [[gnu::noinline]] void load_matrices(bool transposed, const std::array<const uint16_t*, lanes>& lines, const std::array<uint32_t*, lanes>& to) {
+    for (const uint16_t* line : lines) {
+      if (!memory_.check(line, 16, 16, Memory::Use::shared)) return;
     }
     for (int matrix = 0; matrix < 4; ++matrix) {
       uint32_t banks = 0;
       for (int line = 0; line < 8; ++line) banks |= 1u << reinterpret_cast<uintptr_t>(lines[8 * matrix + line]) / 16 % 8;
       memory_.conflicts += 8 - __builtin_popcount(banks);
-      for (int lane = 0; lane < 32; ++lane) {
+      for (int lane = 0; lane < lanes; ++lane) {
         const int g = lane / 4, t = lane % 4;
         const auto number = [&](int row, int column) { return static_cast<uint32_t>(lines[8 * matrix + row][column]); };
-        const uint32_t low = TRANSPOSED ? number(2 * t, g) : number(g, 2 * t),
-                       high = TRANSPOSED ? number(2 * t + 1, g) : number(g, 2 * t + 1);
-        target(lanes_[lane])[matrix] = low | high << 16;
+        const uint32_t low = transposed ? number(2 * t, g) : number(g, 2 * t),
+                       high = transposed ? number(2 * t + 1, g) : number(g, 2 * t + 1);
+        to[lane][matrix] = low | high << 16;
       }
     }
   }
 
+  using Fragments = std::array<const uint32_t*, lanes>;
+
   // the fragments as the PTX manual draws them
-  template <class T, class Sums, class Left, class Right>
-  void multiply(Sums sums, Left left, Right right) {
+  template <class T>
+  [[gnu::noinline]] static void multiply_fragments(const std::array<float*, lanes>& sums, const Fragments& left, const Fragments& right) {
     constexpr int depth = sizeof(T) == 4 ? 8 : 16;
     float a[16][depth], b[depth][8];
-    for (int lane = 0; lane < 32; ++lane) {
+    for (int lane = 0; lane < lanes; ++lane) {
       const int g = lane / 4, t = lane % 4;
-      const uint32_t *mine = left(lanes_[lane]), *other = right(lanes_[lane]);
       for (int s = 0; s < 4; ++s) {
         for (int half = 0; half < depth / 8; ++half) {
           const int k = depth == 8 ? s / 2 * 4 + t : s / 2 * 8 + 2 * t + half;
-          a[g + s % 2 * 8][k] = number<T>(mine[s], half);
-          if (s < 2) b[depth == 8 ? s * 4 + t : s * 8 + 2 * t + half][g] = number<T>(other[s], half);
+          a[g + s % 2 * 8][k] = number<T>(left[lane][s], half);
+          if (s < 2) b[depth == 8 ? s * 4 + t : s * 8 + 2 * t + half][g] = number<T>(right[lane][s], half);
         }
       }
     }
-    for (int lane = 0; lane < 32; ++lane) {
-      float* d = sums(lanes_[lane]);
+    for (int lane = 0; lane < lanes; ++lane) {
+      float* d = sums[lane];
       for (int s = 0; s < 4; ++s) {
         const int row = lane / 4 + s / 2 * 8, column = lane % 4 * 2 + s % 2;
         for (int k = 0; k < depth; ++k) d[s] += a[row][k] * b[k][column];
       }
     }
   }
+
+  int index_;
+  Memory& memory_;
+  Schedule schedule_;
 
  private:
   struct Copy {
@@ -210,6 +187,32 @@ class EmulatedWarp {
     uintptr_t at;
     int size;
   };
+
+  [[gnu::noinline]] void look(const void* from, int size) {
+    memory_.check(from, size, size, Memory::Use::read);
+    if (read_by_ && memory_.is_shared(from)) read_by_->push_back({reinterpret_cast<uintptr_t>(from), size});
+  }
+
+  [[gnu::noinline]] void copy_bytes(void* to, const void* from, int valid, int size) {
+    if (valid < 0 || valid > size) return memory_.fail("a copy of " + std::to_string(valid) + " of " + std::to_string(size) + " bytes");
+    if (!memory_.check(to, size, size, Memory::Use::shared)) return;
+    // cp.async wants an aligned address even for what it does not read
+    if (!memory_.check(from, valid, size, Memory::Use::copy)) return;
+    Copy copied{to, {}, size};
+    memcpy(copied.bytes.data(), from, static_cast<size_t>(valid));
+    if (schedule_.late && size > 2) {
+      open_.push_back(copied);
+    } else {
+      copied.land();
+    }
+  }
+
+  [[gnu::noinline]] void wait_for(size_t pending) {
+    while (groups_.size() > pending) {
+      arrived_.insert(arrived_.end(), groups_.front().begin(), groups_.front().end());
+      groups_.erase(groups_.begin());
+    }
+  }
 
   void land() {
     for (const Copy& copied : arrived_) copied.land();
@@ -229,7 +232,7 @@ class EmulatedWarp {
   void count_conflicts() {
     for (size_t i = 0; i < reads_[0].size(); ++i) {
       const int at_once = 32 * 4 / std::max(4, reads_[0][i].size);
-      for (int first = 0; first < 32; first += at_once) {
+      for (int first = 0; first < lanes; first += at_once) {
         std::array<std::vector<uintptr_t>, 32> words;
         for (int lane = first; lane < first + at_once && i < reads_[lane].size(); ++lane) {
           const uintptr_t word = reads_[lane][i].at / 4;
@@ -244,14 +247,60 @@ class EmulatedWarp {
     for (auto& reads : reads_) reads.clear();
   }
 
-  int index_;
-  Memory& memory_;
-  Schedule schedule_;
-  std::vector<Lane> lanes_;
   std::vector<Copy> open_, arrived_;
   std::vector<std::vector<Copy>> groups_;
-  std::array<std::vector<Read>, 32> reads_;
+  std::array<std::vector<Read>, lanes> reads_;
   std::vector<Read>* read_by_ = nullptr;
+};
+
+template <class OfLane>
+class EmulatedWarp : public WarpBase {
+ public:
+  using Lane = OfLane;
+
+  EmulatedWarp(int index, Memory& memory, const Schedule& schedule) : WarpBase(index, memory, schedule), lanes_(lanes) {
+    // registers hold anything before they are written
+    memset(static_cast<void*>(lanes_.data()), 0xff, lanes_.size() * sizeof(Lane));
+  }
+
+  template <class Do>
+  void each(Do work) {
+    for (int i = 0; i < lanes; ++i) {
+      const int lane = schedule_.backwards ? lanes - 1 - i : i;
+      turn(lane);
+      work(lanes_[lane], index_ * lanes + lane);
+    }
+    end_of_turns();
+  }
+
+  template <class Predicate>
+  uint32_t ballot(Predicate predicate) {
+    uint32_t found = 0;
+    for (int lane = 0; lane < lanes; ++lane) found |= static_cast<uint32_t>(predicate(index_ * lanes + lane)) << lane;
+    return found;
+  }
+
+  template <bool TRANSPOSED, class Address, class Target>
+  void load_matrices(Address address, Target target) {
+    std::array<const uint16_t*, lanes> lines{};
+    std::array<uint32_t*, lanes> to{};
+    for (int lane = 0; lane < lanes; ++lane) {
+      lines[lane] = reinterpret_cast<const uint16_t*>(address(lane));
+      to[lane] = target(lanes_[lane]);
+    }
+    WarpBase::load_matrices(TRANSPOSED, lines, to);
+  }
+
+  template <class T, class Sums, class Left, class Right>
+  void multiply(Sums sums, Left left, Right right) {
+    std::array<float*, lanes> d{};
+    Fragments a{}, b{};
+    for (int lane = 0; lane < lanes; ++lane) d[lane] = sums(lanes_[lane]), a[lane] = left(lanes_[lane]), b[lane] = right(lanes_[lane]);
+    multiply_fragments<T>(d, a, b);
+  }
+
+ private:
+  std::vector<Lane> lanes_;
 };
 
 }  // namespace efcn

@@ -1,17 +1,14 @@
-// the kernels' own bodies on the host, and what their numbering of programs and lines means; one library for each op, for ctypes
+// the kernels' own bodies on the host, and what their numbering of programs and lines means; one library for each op, for ctypes.
+// What the kernels are and which is chosen is in choose.cpp, which compiles in a tenth of the time
 #pragma once
 
 #include <vector>
 
 #include "choose.h"
 #include "emulated_warp.h"
+#include "numbered.h"
 
 namespace efcn {
-
-// what is known of a compiled kernel
-struct Traits {
-  int32_t math, units, m, n, k, stages, threads, a_rows, a_bytes, b_rows, b_bytes;
-};
 
 // what came of an emulation. conflicts: how many times a bank of shared memory kept a warp waiting
 struct Outcome {
@@ -80,45 +77,13 @@ void emulate(const Job& plain, int64_t sources, int64_t members, const Schedule&
   snprintf(outcome.message, sizeof(outcome.message), "%s", memory.message.c_str());
 }
 
-// visits the number-th kernel of a list
-template <class Kernels, class Do>
-void with(int number, Do work) {
-  int at = 0;
-  Kernels::each([&](auto of) {
-    if (at++ == number) work(of);
-  });
-}
-
-template <class Kernels>
-Traits traits_of(int number) {
-  Traits found{};
-  with<Kernels>(number, [&](auto of) {
-    using C = typename decltype(of)::type;
-    found = {static_cast<int>(C::math),  C::units,  C::M, C::N, C::K, C::stages, C::threads, C::A::along == Along::rows, C::a_bytes,
-             C::B::along == Along::rows, C::b_bytes};
-  });
-  return found;
-}
-
 }  // namespace efcn
 
 // number: of a kernel, counts: for each number of the regions in turn, how often it was copied or written
-#define EFCN_EMULATE(Kernels, Job)                                                                                                \
-  extern "C" {                                                                                                                    \
-  int kernels() { return Kernels::size; }                                                                                         \
-  efcn::Traits traits(int number) { return efcn::traits_of<Kernels>(number); }                                                    \
-  int chosen(const efcn::Job* job, int math, int path) {                                                                          \
-    return efcn::choose<Kernels>(*job, static_cast<efcn::Math>(math), static_cast<efcn::Path>(path));                             \
-  }                                                                                                                               \
-  bool fitting(const efcn::Job* job, int number) {                                                                                \
-    bool found = false;                                                                                                           \
-    efcn::with<Kernels>(number, [&](auto of) { found = efcn::fits<typename decltype(of)::type>(*job); });                         \
-    return found;                                                                                                                 \
-  }                                                                                                                               \
-  void run(const efcn::Job* job, int number, int64_t sources, int64_t members, bool backwards, bool late, efcn::Outcome* outcome, \
-           int32_t* counts) {                                                                                                     \
-    efcn::with<Kernels>(number, [&](auto of) {                                                                                    \
-      efcn::emulate<typename decltype(of)::type>(*job, sources, members, efcn::Schedule{backwards, late}, *outcome, counts);      \
-    });                                                                                                                           \
-  }                                                                                                                               \
+#define EFCN_EMULATE(Kernels, Job)                                                                                           \
+  extern "C" void run(const efcn::Job* job, int number, int64_t sources, int64_t members, bool backwards, bool late,         \
+                      efcn::Outcome* outcome, int32_t* counts) {                                                             \
+    efcn::with<Kernels>(number, [&](auto of) {                                                                               \
+      efcn::emulate<typename decltype(of)::type>(*job, sources, members, efcn::Schedule{backwards, late}, *outcome, counts); \
+    });                                                                                                                      \
   }

@@ -1,4 +1,5 @@
-"""The CUDA kernels' own C++ run on the CPU: see emulated_warp.h. One library for each op, compiled once and kept in build/."""
+"""The CUDA kernels' own C++ run on the CPU: see emulated_warp.h. One library for each op, compiled once and kept in build/,
+when the first test runs one of its kernels; what only looks at the choice of kernels needs a small one."""
 
 from __future__ import annotations
 
@@ -16,13 +17,14 @@ import torch
 from torch import Tensor
 
 from efcn_kernels import BlockLayout
+from tests.support.problems import OPS
 
 ROOT = Path(__file__).parents[3]
-OPS = ("bsr_linear", "bsr_linear_backward_input", "bsr_linear_backward_weight")
 # in the order of Math in csrc/cuda/job.h
 MATHS = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16, "tf32": torch.float32}
 PATHS = ("any", "cuda-cores", "matrix-units")
 COMPILER = shutil.which("g++")
+FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fPIC", "-shared")
 
 
 class View(ctypes.Structure):
@@ -58,7 +60,7 @@ class WeightJob(ctypes.Structure):
 
 
 class Traits(ctypes.Structure):
-    """As in emulator.h."""
+    """As in choose.cpp."""
 
     _fields_ = [(name, ctypes.c_int32) for name in ("math", "units", "m", "n", "k", "stages", "threads", "a_rows", "a_bytes", "b_rows", "b_bytes")]
 
@@ -89,31 +91,34 @@ class Done(NamedTuple):
 
 
 @cache
-def library(op: str) -> ctypes.CDLL:
-    """The kernels of an op, compiled by g++."""
+def library(name: str) -> ctypes.CDLL:
+    """A .cpp of this folder, compiled by g++: "choose", or the kernels of an op."""
     assert COMPILER is not None
-    sources = sorted([*(ROOT / "csrc/cuda").glob("*.h"), *Path(__file__).parent.glob("*.h"), Path(__file__).parent / f"{op}.cpp"])
-    name = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    sources = sorted([*(ROOT / "csrc/cuda").glob("*.h"), *Path(__file__).parent.glob("*.h"), Path(__file__).parent / f"{name}.cpp"])
+    digest = hashlib.sha256(b"".join([*(path.read_bytes() for path in sources), *map(str.encode, FLAGS)])).hexdigest()[:16]
     folder = ROOT / "build" / "cuda-emulator"
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{op}-{name}.so"
+    target = folder / f"{name}-{digest}.so"
     # one of several test processes compiles, the others wait
-    with (folder / f"{op}.lock").open("w") as lock:
+    with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             part = target.with_suffix(".part")
-            flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fPIC", "-shared", f"-I{ROOT / 'csrc/cuda'}"]
-            subprocess.run([COMPILER, *flags, Path(__file__).parent / f"{op}.cpp", "-o", part], check=True)
+            subprocess.run([COMPILER, *FLAGS, f"-I{ROOT / 'csrc/cuda'}", Path(__file__).parent / f"{name}.cpp", "-o", part], check=True)
             part.rename(target)
-    found = ctypes.CDLL(str(target))
-    found.traits.restype = Traits
-    found.fitting.restype = ctypes.c_bool
-    return found
+    return ctypes.CDLL(str(target))
 
 
+@cache
 def kernels(op: str) -> list[Any]:
     """The traits of every compiled kernel of an op."""
-    return [library(op).traits(number) for number in range(library(op).kernels())]
+    traits = _choosing(op, "traits")
+    traits.restype = Traits
+    return [traits(number) for number in range(_choosing(op, "kernels")())]
+
+
+def _choosing(op: str, what: str) -> Any:
+    return getattr(library("choose"), f"{op}_{what}")
 
 
 def name_of(kernel: Any) -> str:
@@ -130,7 +135,7 @@ class Emulated:
     """
 
     def __init__(self, op: str, layout: BlockLayout, arguments: Sequence[Tensor | None], out: Tensor) -> None:
-        self.op, self.out, self.library = op, out, library(op)
+        self.op, self.out = op, out
         index = layout.index(torch.device("cpu"))
         co, ci = layout.block
         a, b = (t for t in arguments[:2] if t is not None)
@@ -153,11 +158,13 @@ class Emulated:
 
     def fits(self, kernel: int) -> bool:
         """Whether a kernel can read these tensors."""
-        return bool(self.library.fitting(ctypes.byref(self.job), kernel))
+        fitting = _choosing(self.op, "fitting")
+        fitting.restype = ctypes.c_bool
+        return bool(fitting(ctypes.byref(self.job), kernel))
 
     def chosen(self, math: str, path: str = "any") -> int:
         """The number of the kernel that would be launched, or -1."""
-        return int(self.library.chosen(ctypes.byref(self.job), list(MATHS).index(math), PATHS.index(path)))
+        return int(_choosing(self.op, "chosen")(ctypes.byref(self.job), list(MATHS).index(math), PATHS.index(path)))
 
     def run(self, kernel: int, schedule: Schedule = IN_ORDER, members: int = 0) -> Done:
         """Run one kernel. members: of each program, chosen where 0."""
@@ -168,7 +175,7 @@ class Emulated:
         outcome = Outcome()
         self.out.fill_(torch.nan)
         arguments = (ctypes.byref(self.job), kernel, ctypes.c_int64(self.sources), ctypes.c_int64(members), *schedule)
-        self.library.run(*arguments, ctypes.byref(outcome), ctypes.c_void_p(counts.data_ptr()))
+        library(self.op).run(*arguments, ctypes.byref(outcome), ctypes.c_void_p(counts.data_ptr()))
         assert not outcome.message, outcome.message.decode()
         written = counts.as_strided(self.out.shape, self.out.stride())
         assert int(written.sum()) == int(counts[: self._extent(self.out)].sum()), "something between the numbers of the result was written"

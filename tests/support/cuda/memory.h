@@ -66,7 +66,7 @@ class Memory {
     return from >= shared_ && from < shared_ + shared_bytes_;
   }
 
-  bool check(const void* at, int64_t bytes, int alignment, Use use) {
+  [[gnu::noinline]] bool check(const void* at, int64_t bytes, int alignment, Use use) {
     const char* from = static_cast<const char*>(at);
     if (reinterpret_cast<uintptr_t>(from) % static_cast<uintptr_t>(alignment) != 0) return refuse("misaligned", bytes, alignment);
     if (use != Use::copy && use != Use::write && is_shared(from)) {

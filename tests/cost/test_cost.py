@@ -17,6 +17,7 @@ from efcn_kernels.bench.cases import select
 from efcn_kernels.cost import machine
 from efcn_kernels.cost.machine import TILES, Machine
 from efcn_kernels.cost.model import COPYING, IN_PLACE, PASSES, Shares, shares
+from efcn_kernels.ops import dispatch
 from efcn_kernels.ops.backends import cpu
 
 # 1 FLOP/s and 1 byte/s: times are counts; nothing that is moved ever takes long, or all that is moved does
@@ -129,7 +130,7 @@ def test_this_machine_is_measured_once() -> None:
 
 @pytest.mark.parametrize("backend", ["cuda", "triton", "reference"])
 def test_another_backend_does_not_change_what_this_cpu_can_do(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EFCN_BACKEND", backend)
+    monkeypatch.setattr(dispatch, "wish", backend)
     assert machine._measured.__wrapped__(False, 1).tile == TILES["base" if cpu.missing() else cpu.isa()]
 
 

@@ -9,8 +9,7 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 from efcn_kernels.mapping import cnn_to_efcn, efcn_to_cnn, verify_equivalence
-from efcn_kernels.nn import EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d
-from efcn_kernels.nn.optim import EFCNSGD
+from efcn_kernels.nn import EFCNSGD, EFCNLinear, LocallyConnected, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d
 from efcn_kernels.ops import batch_last, bsr_linear, build_info
 from efcn_kernels.pattern.geometry import ConvGeometry
 from efcn_kernels.pattern.layout import BlockLayout
@@ -20,6 +19,7 @@ __all__ = [
     "BlockLayout",
     "ConvGeometry",
     "EFCNLinear",
+    "LocallyConnected",
     "LocallyConnected1d",
     "LocallyConnected2d",
     "LocallyConnected3d",

@@ -102,6 +102,7 @@ def test_kernels_know_no_cnn_and_layers_no_kernels() -> None:
 
 PUBLIC: dict[str, list[str]] = {
     "EFCNLinear": ["from_conv", "from_linear", "from_dense", "to_dense", "to_bsr"],
+    "LocallyConnected": ["in_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "input_size", "output_size"],
     "LocallyConnected1d": ["from_conv", "to_conv", "from_lc", "to_lc"],
     "LocallyConnected2d": ["from_conv", "to_conv", "from_lc", "to_lc"],
     "LocallyConnected3d": ["from_conv", "to_conv", "from_lc", "to_lc"],

@@ -44,7 +44,7 @@ class LocallyConnected(BlockSparse):
     output_padding), input_size and output_size; `geometry` holds all of them, `layout` which blocks exist.
     """
 
-    axes: ClassVar[int]
+    axes: ClassVar[int] = 0
     geometry: ConvGeometry
     in_channels, out_channels, groups, padding_mode, transposed = map(_of_geometry, _SHARED[:5])
     kernel_size, stride, dilation, output_padding, input_size, output_size = map(_of_geometry, _SHARED[5:])
@@ -70,6 +70,8 @@ class LocallyConnected(BlockSparse):
         **unknown: Any,
     ) -> None:
         super().__init__()
+        if not self.axes:
+            raise TypeError("LocallyConnected is the base of LocallyConnected1d, LocallyConnected2d and LocallyConnected3d: make one of these")
         known_keywords(type(self), unknown)
         if kernel_size is None:
             raise TypeError(

@@ -1,7 +1,7 @@
-// bfloat16 grad-weight in pairs of images, added up in float32: outer products as in weight_outer.h, by the engines of pairs.h
+// bfloat16 grad-weight in pairs of images, added up in float32: outer products as in weight_outer.h, by the engines of product_pairs.h
 #pragma once
 
-#include "pairs.h"
+#include "product_pairs.h"
 #include "sgd.h"
 
 namespace efcn {

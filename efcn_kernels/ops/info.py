@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,15 +21,16 @@ def build_info() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "backends": {name: dispatch.get(name).state for name in dispatch.NAMES},
-        "isa": None if cpu.missing() else _isa_or_reason(),
+        "isa": None if cpu.missing() else _or_reason(cpu.isa),
         "isas": cpu.isas(),
+        "tuning": None if cpu.missing() else _or_reason(cpu.tuning),
         "csr": csr.why_not_compiled or "compiled",
         "fused SGD": internals.why_not_fused() or "available",
     }
 
 
-def _isa_or_reason() -> str:
+def _or_reason(ask: Callable[[], str]) -> str:
     try:
-        return cpu.isa()
+        return ask()
     except RuntimeError as error:
         return str(error)

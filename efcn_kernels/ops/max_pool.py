@@ -32,7 +32,7 @@ def window_of(input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilati
     # exactly a tensor: other types, and torch's transformations of functions, have ways of their own
     if type(input) is not Tensor or torch.compiler.is_compiling() or internals.functorch():
         return None
-    if input.device.type != "cpu" or input.dtype not in cpu.DTYPES or cpu.missing() or input.numel() == 0:
+    if input.device.type != "cpu" or input.dtype not in cpu.dtypes() or input.numel() == 0:
         return None
     kernel, step, pads, spread = (_pair(each) for each in (kernel_size, stride, padding, dilation))
     if kernel is None or step is None or pads is None or spread is None:

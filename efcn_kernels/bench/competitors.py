@@ -15,6 +15,7 @@ from efcn_kernels.bench.step import Ours, Step, gradients, whole
 from efcn_kernels.nn import EFCNLinear
 from efcn_kernels.ops import batch_last
 from efcn_kernels.pattern.sharing import TapBlocks, tap_blocks
+from efcn_kernels.pattern.sites import feature_bias_to_sites
 from efcn_kernels.verify import tolerance
 
 Comparison = dict[str, tuple[Tensor, Tensor, Tensor]]
@@ -259,8 +260,7 @@ def _through(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: tuple[T
 
 def _in_our_form(ours: Ours, y: Tensor, gx: Tensor, gvalues: Tensor, gbias: Tensor, *, flat_bias: bool = True) -> Comparison:
     if flat_bias:
-        groups = ours.case.groups
-        gbias = gbias.view(groups, ours.layer.layout.block[0], -1).permute(2, 0, 1).flatten(0, 1)
+        gbias = feature_bias_to_sites(gbias, ours.layer.layout)
     given = (y.reshape(ours.gy.shape), gx.reshape(ours.x.shape), gvalues, gbias)
     return dict(zip(ours.answers._fields, zip(given, ours.answers, ours.absolute)))
 

@@ -66,7 +66,7 @@ bench: $(VENV)/.built
 	-$(BIN)/efcn bench table --isa avx2 --against none $(BENCH) --json $(RESULTS)/cpu-table-avx2.json
 	$(BIN)/efcn bench alexnet skinny --contiguous $(BENCH) --json $(RESULTS)/cpu-alexnet-skinny.json
 	$(BIN)/efcn bench alexnet skinny wide14 dilated --dtype bfloat16 --against float32 $(BENCH) --json $(RESULTS)/cpu-bfloat16.json
-	$(BIN)/efcn bench-report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
+	$(BIN)/python -m benchmarks.report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
 	$(BIN)/python -m benchmarks.network --json $(RESULTS)/cpu-network.json
 	$(BIN)/python -m benchmarks.sweep --json $(RESULTS)/cpu-sweep.json --figure $(RESULTS)/cpu-sweep.png
 	$(BIN)/python benchmarks/limits.py --json $(RESULTS)/cpu-limits.json

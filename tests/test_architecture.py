@@ -22,6 +22,7 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # imports only go left; rooms of one group may not import each other, files of one room may
 ORDER = [
+    {"extras", "versions"},
     {"pattern"},
     {"ops"},
     {"cost"},

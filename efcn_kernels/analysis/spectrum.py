@@ -1,5 +1,7 @@
 """Singular values and ranks of a layer's matrix by products with it: the matrix is never made dense."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

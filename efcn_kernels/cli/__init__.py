@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -181,7 +182,7 @@ def _split(words: Sequence[str] | None) -> list[str]:
 
 
 def _state(text: str) -> str:
-    return f"[green]{text}[/]" if text in ("available", "compiled", "installed") else text
+    return f"[green]{text}[/]" if text in ("available", "compiled", "installed") else escape(text)
 
 
 def _list(rows: dict[str, str]) -> Table:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from efcn_kernels import analysis, extras
 
 ROOT = Path(__file__).parents[2]
+# a newer typer brings pydantic and does not run without it
+HIDDEN = [name for name in extras.STUDY if not any(line.startswith(name) for line in requires("typer") or ())]
 
 # hides what the extra brings, runs commands that come on stdin and prints [code, stdout, stderr] of each
 WITHOUT = """
@@ -40,7 +43,7 @@ def without() -> dict[str, tuple[int, str, str]]:
     commands += [["demo"], ["relax", "x.toml"], ["report", "x"], [*report, "--figures", "x"]]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
-        input=json.dumps([list(extras.STUDY), commands]),
+        input=json.dumps([HIDDEN, commands]),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -58,9 +61,7 @@ def test_what_needs_no_extra_works(without: dict[str, tuple[int, str, str]], nam
     assert out
 
 
-@pytest.mark.parametrize(
-    ("name", "lacks"), [*((name, extras.STUDY) for name in ("demo", "relax", "report")), ("bench-report --figures", ["matplotlib"])]
-)
+@pytest.mark.parametrize(("name", "lacks"), [("demo", HIDDEN), ("relax", HIDDEN), ("report", HIDDEN), ("bench-report --figures", ["matplotlib"])])
 def test_what_needs_it_says_what_to_install(without: dict[str, tuple[int, str, str]], name: str, lacks: list[str]) -> None:
     code, out, error = without[name]
     are = "is" if len(lacks) == 1 else "are"
@@ -69,7 +70,7 @@ def test_what_needs_it_says_what_to_install(without: dict[str, tuple[int, str, s
 
 
 def test_info_lists_it(without: dict[str, tuple[int, str, str]]) -> None:
-    said = f"missing: {', '.join(extras.STUDY)}; pip install 'efcn_kernels[study]'"
+    said = f"missing: {', '.join(HIDDEN)}; pip install 'efcn_kernels[study]'"
     assert re.search(rf"extra study +{re.escape(said)}", without["info"][1])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -43,6 +45,18 @@ def test_newer_ones_are_warned_of(version: str) -> None:
     with pytest.warns(UserWarning, match=rf"is tested with torch 2\.11 to 2\.\d+, and this is torch {re.escape(version)}: it should work") as caught:
         versions.check(version)
     assert len(caught) == 1
+
+
+def test_the_import_says_it_once_and_where() -> None:
+    code = "import torch\ntorch.__version__ = '2.99.0'\nimport efcn_kernels\nimport efcn_kernels.bench\nprint(efcn_kernels.EFCNLinear.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "EFCNLinear\n"
+    (line,) = [line for line in done.stderr.splitlines() if "torch 2.99.0" in line]
+    assert line.startswith("<string>:3: UserWarning: efcn_kernels is tested with torch")
+    refused = subprocess.run(
+        [sys.executable, "-c", code.replace("2.99.0", "2.10.0")], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert refused.stderr.splitlines()[-1].startswith("ImportError: efcn_kernels needs torch 2.11 or newer, and this is torch 2.10.0")
 
 
 def test_what_is_no_version_is_repeated() -> None:

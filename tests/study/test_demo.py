@@ -167,7 +167,7 @@ def test_it_ends_with_what_was_written_where_and_what_it_means(demo: Demo) -> No
             assert f"{demo.result(f't{at:03d}/{name}')['measured']['sizes']['weights']:,}" in told[0]
     assert "NOT EXACT" not in demo.printed
     assert "all 9 mapped networks are the CNN's function" in demo.printed
-    explained = [line.strip().split("  ")[0] for line in lines]
+    explained = [line.strip().split("  ")[0] for line in lines[lines.index("What the rows mean") :]]
     rows = ("t_w", "CNN never stopped", "control CNN", *NAMES[1:], "difference", "*")
     for word in (*rows, *(f"{name}.png" for name in FIGURES), "heat-maps-*.png", "report/", "runs/", "config.toml"):
         assert explained.count(word) == 1, word

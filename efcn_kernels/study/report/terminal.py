@@ -60,7 +60,8 @@ def finals(study: Study) -> Table:
     table.title = f"At the end: the {study.config.network.name} CNN on {study.config.data.name}"
     table.add_column("t_w", justify="right")
     table.add_column("network", no_wrap=True)
-    for name in ("test / %", "difference", "weights", "s/epoch"):
+    # the star has a column of its own, so that numbers stay below each other
+    for name in ("test / %", "difference", "*", "weights", "s/epoch"):
         table.add_column(name, justify="right", no_wrap=True)
     _add(table, study, "", "CNN never stopped", "CNN", None)
     for time in study.times:
@@ -83,7 +84,7 @@ def _add(table: Table, study: Study, time: str, name: str, arm: str, at: int | N
         time,
         name,
         f"{mean(ends):.2f}" if ends else runs[0].status,
-        "" if apart is None else f"{str(apart).removesuffix(' points')} {'*' if apart.sign else ' '}",
+        *(("", "") if apart is None else (str(apart).removesuffix(" points"), "*" if apart.sign else "")),
         f"{held['weights']:,}" if held else "",
         f"{mean(seconds):.2f}" if seconds else "",
     )

@@ -45,7 +45,7 @@ def make(folder: Path, requirement: list[str], python: str = sys.executable) -> 
     except ImportError:
         raise SystemExit(f"{python} cannot make environments with pip (Debian, Ubuntu: apt install python3-venv)") from None
     venv.create(folder, with_pip=True, symlinks=True)
-    own = folder / "bin/python"
+    own = folder.absolute() / "bin/python"
     link = Path(sysconfig.get_path("purelib", "posix_prefix", {"base": str(folder)})) / LINK
     # of an earlier call
     link.unlink(missing_ok=True)
@@ -63,12 +63,11 @@ def make(folder: Path, requirement: list[str], python: str = sys.executable) -> 
         if subprocess.run([str(own), "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirement], check=False).returncode:
             raise SystemExit(f"pip could not install {' '.join(requirement)}: see above; make TORCH=... installs another one")
         said = ""
-    version = _usable(own)
-    if version is None:
+    if (usable := _usable(own)) is None:
         raise SystemExit(
             f"{own} has no torch that efcn_kernels can use, after installing {' '.join(requirement)}: make TORCH=... installs another one"
         )
-    return f"{folder} has torch {version}{said}"
+    return f"{folder} has torch {usable}{said}"
 
 
 def _usable(python: Path) -> str | None:

@@ -37,9 +37,11 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     remembered = (cuda.missing, dispatch._log_once)
     for function in remembered:
         function.cache_clear()
+    dispatch._found.clear()
     yield
     for function in remembered:
         function.cache_clear()
+    dispatch._found.clear()
 
 
 @pytest.fixture

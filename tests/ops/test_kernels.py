@@ -184,6 +184,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], says: str) -> N
 def test_a_named_backend_that_is_missing_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     layout = BlockLayout.full(1, 1, (3, 2))
     monkeypatch.setattr(cpu, "missing", lambda: "not built today")
+    monkeypatch.setattr(dispatch, "_found", {})
     absent = dispatch.Backend("cpu", lambda: "not built today", lambda _: None, *[cpu.bsr_linear] * 4)
     monkeypatch.setattr(dispatch, "get", lambda name, real=dispatch.get: absent if name == "cpu" else real(name))
     x, values = torch.zeros(1, 1, 2), torch.zeros(1, 3, 2)

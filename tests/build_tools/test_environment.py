@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list
         ran: list[list[str]] = []
 
         def create(folder: Path, **_: Any) -> None:
-            (folder / environment.sysconfig.get_path("purelib", "posix_prefix", {"base": "."})).mkdir(parents=True)
+            (folder / sysconfig.get_path("purelib", "posix_prefix", {"base": "."})).mkdir(parents=True)
 
         def asked(interpreter: str | Path) -> Torch:
             if str(interpreter) == "PYTHON":

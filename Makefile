@@ -11,7 +11,7 @@ JOBS ?= 2
 
 BIN = $(VENV)/bin
 SOURCES = $(shell find csrc build_tools -type f -not -name '*.pyc') setup.py pyproject.toml
-CPP = $(shell find csrc tests/cuda -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+CPP = $(shell find csrc tests/support -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
 .PHONY: install environment demo test cuda aot sanitize bench lint format clean
 

@@ -57,7 +57,8 @@ def without() -> dict[str, tuple[int, str, str]]:
 @pytest.mark.parametrize("name", ["info", "verify", "bench", "bench-report"])
 def test_what_needs_no_extra_works(without: dict[str, tuple[int, str, str]], name: str) -> None:
     code, out, error = without[name]
-    assert (code, error) == (0, ""), error
+    # an older rich ends a bar that it does not show with an empty line
+    assert (code, error.strip()) == (0, ""), error
     assert out
 
 

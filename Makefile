@@ -1,7 +1,7 @@
-# every target prepares all that it needs in .venv; a torch that PYTHON already has is used instead of another one
+# every target prepares all that it needs in .venv; a supported torch that PYTHON already has is used instead of another one
 PYTHON ?= python3
 VENV ?= .venv
-# what to install where PYTHON has no torch; for another build: make TORCH="torch --index-url ..."
+# what to install where PYTHON has no torch, or one that is too old; for another build: make TORCH="torch --index-url ..."
 TORCH ?= torch==2.13.0
 DEMO ?=
 # more options for every run of the benchmarks, and where their results go
@@ -11,19 +11,17 @@ JOBS ?= 2
 
 BIN = $(VENV)/bin
 SOURCES = $(shell find csrc build_tools -type f -not -name '*.pyc') setup.py pyproject.toml
-CPP = $(shell find csrc tests/cuda -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+CPP = $(shell find csrc tests/support -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
-.PHONY: install demo test cuda aot sanitize bench lint format clean
+.PHONY: install environment demo test cuda aot sanitize bench lint format clean
 
 install: $(VENV)/.built
 
+# Python and torch alone, nothing compiled
+environment: $(VENV)/.torch
+
 $(VENV)/.torch:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "efcn_kernels needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
-	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
-	  echo "using the torch of $(PYTHON)"; $(PYTHON) -m venv --system-site-packages $(VENV); \
-	else \
-	  $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q --disable-pip-version-check $(TORCH) numpy; \
-	fi
+	@$(PYTHON) build_tools/environment.py $(VENV) $(TORCH)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.torch
@@ -66,7 +64,7 @@ bench: $(VENV)/.built
 	-$(BIN)/efcn bench table --isa avx2 --against none $(BENCH) --json $(RESULTS)/cpu-table-avx2.json
 	$(BIN)/efcn bench alexnet skinny --contiguous $(BENCH) --json $(RESULTS)/cpu-alexnet-skinny.json
 	$(BIN)/efcn bench alexnet skinny wide14 dilated --dtype bfloat16 --against float32 $(BENCH) --json $(RESULTS)/cpu-bfloat16.json
-	$(BIN)/efcn bench-report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
+	$(BIN)/python -m benchmarks.report $(RESULTS)/cpu-table*.json --markdown $(RESULTS)/cpu-table.md --figures $(RESULTS)
 	$(BIN)/python -m benchmarks.network --json $(RESULTS)/cpu-network.json
 	$(BIN)/python -m benchmarks.sweep --json $(RESULTS)/cpu-sweep.json --figure $(RESULTS)/cpu-sweep.png
 	$(BIN)/python benchmarks/limits.py --json $(RESULTS)/cpu-limits.json
@@ -75,10 +73,10 @@ bench: $(VENV)/.built
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-json bench-output/pytest-benchmark.json
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(CPP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	PATH="$(BIN):$$PATH" clang-format --dry-run -Werror $(CPP)
 	@cuda=1; $(BIN)/python -m build_tools.cuda || { cuda=0; echo "CUDA: not compiled, there is no nvcc"; }; \
 	  EFCN_CUDA=$$cuda EFCN_CUDA_ARCHS=sm_80 EFCN_WERROR=1 $(BIN)/python setup.py -q build --build-base build/werror
 	@if command -v aarch64-linux-gnu-g++ >/dev/null; then \
@@ -86,9 +84,9 @@ lint: $(VENV)/.dev
 	else echo "NEON: not compiled, there is no aarch64-linux-gnu-g++"; fi
 
 format: $(VENV)/.dev
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP)
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+	PATH="$(BIN):$$PATH" clang-format -i $(CPP)
 
 clean:
-	rm -rf build dist *.egg-info efcn_kernels/*.so $(VENV)/.built $(VENV)/.dev demo-output bench-output
+	rm -rf build dist *.egg-info efcn_kernels/*.so $(VENV)/.built $(VENV)/.dev bench-output

@@ -5,12 +5,9 @@ EFCN_CUDA_ARCHS lists other chips than build_tools/cuda.py. EFCN_WERROR=1 makes 
 undefined-behaviour sanitizers, MAX_JOBS bounds the compilers that run at once.
 """
 
-import importlib.util
 import os
 import platform
-import re
 import sys
-import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,11 +18,10 @@ ROOT = Path(__file__).parent
 
 # isolated builds run this file from elsewhere
 sys.path.insert(0, str(ROOT))
-from build_tools import cuda  # noqa: E402
+from build_tools import cuda, prerequisites  # noqa: E402
 
-# the stable ABI of the oldest serves all of them; pyproject.toml names the same range
-OLDEST_TORCH, NEWEST_TORCH = (2, 11), (2, 13)
-TORCH_TARGET_VERSION = "0x020b000000000000"
+# the stable ABI of the oldest torch serves all later ones
+TORCH_TARGET_VERSION = "0x{:02x}{:02x}000000000000".format(*prerequisites.VERSIONS["OLDEST_TORCH"])
 
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 
@@ -56,32 +52,6 @@ def on(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 
-def find_torch() -> Path:
-    """The folder of the torch package to compile against: the importable one, else (isolated builds) that of the target environment."""
-    candidates = []
-    spec = importlib.util.find_spec("torch")
-    if spec is not None and spec.origin is not None:
-        candidates.append(Path(spec.origin).parent)
-    candidates += [Path(sysconfig.get_path(kind)) / "torch" for kind in ("purelib", "platlib")]
-    # an isolated build runs with the environment's own interpreter but replaces the paths that sysconfig reports
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    candidates += [Path(sys.prefix) / "lib" / version / "site-packages" / "torch"]
-    found = []
-    for candidate in dict.fromkeys(candidates):
-        if not (candidate / "include" / "torch" / "csrc" / "stable" / "library.h").is_file():
-            continue
-        version_text = (candidate / "version.py").read_text()
-        major, minor = re.search(r"__version__ = ['\"](\d+)\.(\d+)", version_text).groups()
-        if OLDEST_TORCH <= (int(major), int(minor)) <= NEWEST_TORCH:
-            return candidate
-        found.append(f"{major}.{minor} at {candidate}")
-    looked = ", ".join(found) or "looked at: " + ", ".join(str(candidate) for candidate in dict.fromkeys(candidates))
-    raise SystemExit(
-        "efcn_kernels compiles against the torch that it will run with, and found none of version 2.11 to 2.13 ("
-        f"{looked}). Run `pip install 'torch>=2.11,<2.14'` first (a CPU build suffices), then install efcn_kernels again."
-    )
-
-
 def files(*patterns: str) -> list[str]:
     """Those below csrc, relative to the root as setuptools wants them."""
     return [str(path.relative_to(ROOT)) for pattern in patterns for path in sorted((ROOT / "csrc").glob(pattern))]
@@ -104,8 +74,10 @@ class BuildExt(build_ext):
     """Compiles each file with its own flags, several at once; nothing is resolved before the command really runs."""
 
     def run(self) -> None:
-        """Leaves the CUDA kernels out where they are not to be built."""
-        self.cuda = cuda.chosen(find_torch())
+        """Checks all that a build needs before it compiles anything; leaves the CUDA kernels out where they are not to be built."""
+        prerequisites.check_compiler()
+        self.pybind11, self.torch = prerequisites.find_pybind11(), prerequisites.find_torch(prerequisites.torch_folders())
+        self.cuda = cuda.chosen(self.torch)
         print(f"efcn_kernels: {self.cuda}", flush=True)
         if self.cuda.toolkit is None:
             self.extensions = [ext for ext in self.extensions if not ext.name.endswith("_cuda")]
@@ -122,7 +94,7 @@ class BuildExt(build_ext):
             ext.extra_compile_args += sanitize
             ext.extra_link_args = sanitize
         if ext.name.endswith(("_cpu", "_cuda")):
-            torch = find_torch()
+            torch = self.torch
             print(f"efcn_kernels: {ext.name} against the headers of {torch}", flush=True)
             # -isystem: warnings in torch's headers are not ours
             ext.extra_compile_args += [f"-isystem{torch / 'include'}", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
@@ -131,11 +103,7 @@ class BuildExt(build_ext):
             if ext.name.endswith("_cuda"):
                 self.add_cuda(ext, torch)
         else:
-            if importlib.util.find_spec("pybind11") is None:
-                raise SystemExit("efcn_kernels builds its index work with pybind11, which is not installed: run `pip install pybind11` first")
-            import pybind11
-
-            ext.extra_compile_args.append(f"-isystem{pybind11.get_include()}")
+            ext.extra_compile_args.append(f"-isystem{self.pybind11}")
         with ThreadPoolExecutor(jobs()) as pool:
             self.compiler.compile = self.in_parallel(pool, self.compiler.compile)
             super().build_extension(ext)

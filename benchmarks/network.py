@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.profile import profile
+from benchmarks.operators import profile
 from efcn_kernels.bench.device import PRECISIONS, clock, tf32
 from efcn_kernels.bench.machine import provenance
 from efcn_kernels.bench.report import number

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks.target_report import where
+from efcn_kernels.bench.tables import where
 
 _PASSES: dict[str, dict[str, Any]] = {
     "forward": {"color": "#0072B2", "marker": "o", "label": "forward"},

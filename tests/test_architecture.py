@@ -22,6 +22,7 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # imports only go left; rooms of one group may not import each other, files of one room may
 ORDER = [
+    {"extras", "versions"},
     {"pattern"},
     {"ops"},
     {"cost"},
@@ -73,6 +74,17 @@ def test_the_check_of_the_order_can_fail(tmp_path: Path) -> None:
         "def f():\n    from efcn_kernels.nn import EFCNLinear\nimport efcn_kernels.cli\nfrom efcn_kernels import pattern, torch\nimport os\n"
     )
     assert sorted(imports_of(file)) == [("", "pattern"), ("", "torch"), ("cli", ""), ("nn", "EFCNLinear")]
+
+
+def test_one_style_of_imports() -> None:
+    """Absolute, with annotations that are not evaluated, and nothing from outside of the wheel."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        statements = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        assert not [node.module for node in statements if node.level], path
+        assert not [node.module for node in statements if (node.module or "").split(".")[0] in ("benchmarks", "tests", "build_tools")], path
+        code = [node for node in tree.body if not isinstance(node, ast.Expr)]
+        assert not code or any(node.module == "__future__" for node in statements), path
 
 
 def test_kernels_know_no_cnn_and_layers_no_kernels() -> None:
@@ -152,6 +164,7 @@ def test_the_check_of_helpers_can_fail(tmp_path: Path) -> None:
 
 PUBLIC: dict[str, list[str]] = {
     "EFCNLinear": ["from_conv", "from_linear", "from_dense", "to_dense", "to_bsr"],
+    "LocallyConnected": ["in_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "input_size", "output_size"],
     "LocallyConnected1d": ["from_conv", "to_conv", "from_lc", "to_lc"],
     "LocallyConnected2d": ["from_conv", "to_conv", "from_lc", "to_lc"],
     "LocallyConnected3d": ["from_conv", "to_conv", "from_lc", "to_lc"],
@@ -220,7 +233,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"triton", "scipy", "matplotlib", "hypothesis", "pytest", "safetensors"}:
+        if name.split(".")[0] in {"triton", "scipy", "matplotlib", "hypothesis", "pytest", "safetensors", "pydantic", "typer", "rich"}:
             raise ModuleNotFoundError(f"{name} is hidden")
 
 # an editable install would find the parts that this copy lacks
@@ -269,10 +282,12 @@ def test_with_broken_compiled_parts(tmp_path: Path) -> None:
 
 
 def test_importing_is_quiet_and_light() -> None:
-    """Nothing is printed; neither plots, nor data sets, nor the compiler of torch.compile come along."""
+    """Nothing is printed; neither the command line, nor plots, nor data sets, nor the compiler of torch.compile come along."""
     code = "import torch, sys; before = set(sys.modules); import efcn_kernels; print(sorted(m for m in set(sys.modules) - before))"
     extra = ast.literal_eval(run(code, ROOT))
-    heavy = ("matplotlib", "triton", "torch._inductor", "torchvision", "pytest", "scipy", "PIL", "efcn_kernels.study", "efcn_kernels.cli")
+    command_line, study = ("typer", "click", "rich"), ("matplotlib", "pydantic", "scipy", "safetensors", "pooch", "jinja2", "PIL")
+    rooms = ("efcn_kernels.study", "efcn_kernels.cli", "efcn_kernels.bench", "efcn_kernels.verify", "efcn_kernels.analysis")
+    heavy = ("triton", "torch._inductor", "torchvision", "pytest", *command_line, *study, *rooms)
     assert not [m for m in extra if m.startswith(heavy)]
 
 

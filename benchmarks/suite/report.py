@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import summary
 from benchmarks.suite.ceilings import ceilings
 from benchmarks.suite.layers import BATCH, TARGETED
 from benchmarks.suite.model import DATA_SHEETS, Ceilings
 from benchmarks.suite.parts import PARTS
 from benchmarks.suite.store import FILE, read
 from benchmarks.suite.targets import Pair, compare, network, predicted
-from benchmarks.target_report import header, line, shares, summary
 from efcn_kernels.bench.device import PRECISIONS
 from efcn_kernels.bench.report import number
 from efcn_kernels.bench.result import BY_CUDA, OURS
+from efcn_kernels.bench.tables import header, line, shares
 
 _MEMORY = {"H200": 141e9, "H100": 80e9}
 _TARGETS = ("layer", "N", "what", "target", "predicted", "measured", "")

@@ -34,11 +34,11 @@ std::vector<int32_t> group_sites(ProductJob& job, int64_t band) {
 }
 
 const ProductKernel& choose(const ProductJob& job, const KernelTable& table, Dtype dtype) {
-  const int type = static_cast<int>(dtype);
+  const Kernels& row = table.rows[dtype];
   const int64_t lanes = table.vector_bytes / compute_bytes(dtype);
   const bool whole = job.a_k == 1 ? job.depth % lanes == 0 : job.rows >= lanes;
-  if (table.few_product[type].run && job.batch <= most_few && whole) return table.few_product[type];
-  return job.rows < table.product[type].least_rows ? table.narrow_product[type] : table.product[type];
+  if (row.few_product.run && job.batch <= most_few && whole) return row.few_product;
+  return job.rows < row.product.least_rows ? row.narrow_product : row.product;
 }
 
 }  // namespace

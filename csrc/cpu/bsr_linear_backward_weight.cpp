@@ -13,6 +13,8 @@ namespace {
 // with 32 79 -> 85 %, with 250 the same
 constexpr size_t most_cached = 4 << 20;
 
+enum class Way { outer, window, dot };
+
 // the way of the fewest multiply-adds of whole vectors for an average block. Outer products waste the lanes that a block's input channels
 // do not fill; a window wastes few, but transposes x for each output site and copies its results (8 multiply-adds a vector and a row by
 // measurement); a dot product loads half as much again and pays for its horizontal sum
@@ -22,6 +24,15 @@ Way choose(const Problem& p, int64_t lanes) {
   const int64_t window = 2 * (p.out_channels + 8) * divide_up(columns, lanes) * p.batch * p.out_sites / p.blocks + 8 * p.out_channels;
   const int64_t dot = p.out_channels * p.in_channels * (3 * divide_up(p.batch, lanes) + 1);
   return dot < outer && dot < window ? Way::dot : window < outer ? Way::window : Way::outer;
+}
+
+const WeightKernel& kernel_of(const Kernels& row, Way way) {
+  switch (way) {
+    case Way::outer: return row.weight_outer;
+    case Way::window: return row.weight_window;
+    case Way::dot: return row.weight_dot;
+  }
+  __builtin_unreachable();
 }
 
 }  // namespace
@@ -38,7 +49,6 @@ void bsr_linear_backward_weight(const Problem& p, const SgdJob* sgd) {
   const KernelTable& table = kernels();
   const Rows x(table, x_operand(p), Rows::Use::input);
   const Rows gy(table, y_operand(p), Rows::Use::input);
-  const int type = static_cast<int>(p.dtype);
   const Way way = choose(p, table.vector_bytes / compute_bytes(p.dtype));
   WeightJob job{};
   job.pattern = way == Way::outer ? p.by_input : p.by_output;
@@ -57,7 +67,7 @@ void bsr_linear_backward_weight(const Problem& p, const SgdJob* sgd) {
   const int64_t sites = way == Way::outer ? p.in_sites : p.out_sites;
   const int64_t bands = divide_up(job.co, table.tile_rows), wanted = divide_up(wanted_tasks(), sites);
   job.row_parts = wanted < bands ? wanted : bands;
-  const WeightKernel& kernel = table.weight[static_cast<int>(way)][type];
+  const WeightKernel& kernel = kernel_of(table.rows[p.dtype], way);
   run_tasks(sites * job.row_parts, kernel.scratch(job), [&](int64_t task, void* scratch) { kernel.run(job, task, scratch); });
 }
 

@@ -13,11 +13,20 @@ Pattern pattern_of(const Side& side) { return {side.start, side.source, side.blo
 
 Dtype dtype_of(ScalarType type) {
   switch (type) {
-    case ScalarType::Double: return Dtype::f64;
-    case ScalarType::BFloat16: return Dtype::bf16;
-    case ScalarType::Half: return Dtype::f16;
-    default: return Dtype::f32;
+#define EFCN_DTYPE(name, stored, computed, scalar_type) \
+  case ScalarType::scalar_type: return Dtype::name;
+    EFCN_EACH_DTYPE(EFCN_DTYPE)
+#undef EFCN_DTYPE
+    default: throw std::invalid_argument(std::string("no kernel of efcn_cpu computes ") + name_of(type));
   }
+}
+
+std::string dtype_names() {
+  std::string names;
+#define EFCN_DTYPE(name, stored, computed, scalar_type) names += (names.empty() ? "" : ",") + std::string(name_of(ScalarType::scalar_type));
+  EFCN_EACH_DTYPE(EFCN_DTYPE)
+#undef EFCN_DTYPE
+  return names;
 }
 
 void* check_beside(const char* op, const char* name, const Tensor& t, const Tensor& values, ScalarType type) {

@@ -28,6 +28,11 @@ struct PoolArguments {
 };
 
 PoolJob pool_of(const PoolArguments& args);
+
+// throws std::invalid_argument for a type that is not in dtype.h
 Dtype dtype_of(ScalarType type);
+
+// torch's, comma-separated
+std::string dtype_names();
 
 }  // namespace efcn

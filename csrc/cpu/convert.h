@@ -1,32 +1,11 @@
 // storage types <-> compute types, by integer operations alone, so that every instruction set has them
 #pragma once
 
+#include "dtype.h"
 #include "vec.h"
 
 namespace efcn {
 namespace EFCN_ISA {
-
-struct bf16 {
-  uint16_t bits;
-};
-struct f16 {
-  uint16_t bits;
-};
-
-template <class S>
-struct ComputeOf {
-  using type = S;
-};
-template <>
-struct ComputeOf<bf16> {
-  using type = float;
-};
-template <>
-struct ComputeOf<f16> {
-  using type = float;
-};
-template <class S>
-using Compute = typename ComputeOf<S>::type;
 
 typedef uint32_t Bits __attribute__((vector_size(EFCN_VECTOR_BYTES)));
 typedef int32_t SignedBits __attribute__((vector_size(EFCN_VECTOR_BYTES)));

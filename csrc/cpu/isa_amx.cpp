@@ -1,15 +1,11 @@
-// AVX-512 with matrix tiles for bfloat16
+// what AVX-512 gains by matrix tiles for bfloat16
 #define EFCN_ISA isa_amx
 #define EFCN_REGISTERS 32
 #define EFCN_TILE_ROWS 6
 #define EFCN_VECTOR_BYTES 64
 
+#include "product_pairs.h"
 #include "weight_pairs.h"
-
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 namespace efcn {
 namespace EFCN_ISA {
@@ -100,24 +96,7 @@ static double spin_tiles(int64_t steps) {
 
 }  // namespace EFCN_ISA
 
-const KernelTable* kernels_amx() {
-#if defined(__linux__)
-  // the system hands the tiles out on request only (ARCH_REQ_XCOMP_PERM for XTILEDATA)
-  static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-  if (!granted) return nullptr;
-  static const KernelTable table = [] {
-    KernelTable t = *kernels_avx512();
-    t.name = "amx";
-    const int i = static_cast<int>(Dtype::bf16);
-    t.product[i] = EFCN_ISA::pair_product<EFCN_ISA::Matrix>;
-    t.weight[static_cast<int>(Way::outer)][i] = EFCN_ISA::pair_weight<EFCN_ISA::Matrix>;
-    t.spin[i] = EFCN_ISA::spin_tiles;
-    return t;
-  }();
-  return &table;
-#else
-  return nullptr;
-#endif
-}
+constexpr PairKernels pairs_amx = {"amx", EFCN_ISA::pair_product<EFCN_ISA::Matrix>, EFCN_ISA::pair_weight<EFCN_ISA::Matrix>,
+                                   EFCN_ISA::spin_tiles};
 
 }  // namespace efcn

@@ -7,5 +7,5 @@
 #include "kernels.h"
 
 namespace efcn {
-const KernelTable* kernels_avx512() { return &EFCN_ISA::table; }
+constexpr KernelTable kernels_avx512 = EFCN_ISA::make_table();
 }  // namespace efcn

@@ -1,10 +1,10 @@
-// AVX-512 with dot products of pairs for bfloat16, as AMD's cores have it since Zen 4
+// what AVX-512 gains by dot products of pairs of bfloat16, as AMD's cores have them since Zen 4
 #define EFCN_ISA isa_avx512_bf16
 #define EFCN_REGISTERS 32
 #define EFCN_TILE_ROWS 6
 #define EFCN_VECTOR_BYTES 64
 
-#include "product.h"
+#include "product_pairs.h"
 #include "weight_pairs.h"
 
 namespace efcn {
@@ -55,20 +55,7 @@ static double spin_pairs(int64_t steps) {
 
 }  // namespace EFCN_ISA
 
-const KernelTable* kernels_avx512_bf16() {
-  static const KernelTable table = [] {
-    KernelTable t = *kernels_avx512();
-    t.name = "avx512_bf16";
-    // chosen on AMD's cores only (see dispatch.cpp)
-    t.product[static_cast<int>(Dtype::f32)] = EFCN_ISA::product_kernel<float, true>;
-    t.product[static_cast<int>(Dtype::f64)] = EFCN_ISA::product_kernel<double, true>;
-    const int i = static_cast<int>(Dtype::bf16);
-    t.product[i] = EFCN_ISA::pair_product<EFCN_ISA::Dot>;
-    t.weight[static_cast<int>(Way::outer)][i] = EFCN_ISA::pair_weight<EFCN_ISA::Dot>;
-    t.spin[i] = EFCN_ISA::spin_pairs;
-    return t;
-  }();
-  return &table;
-}
+constexpr PairKernels pairs_avx512_bf16 = {"avx512_bf16", EFCN_ISA::pair_product<EFCN_ISA::Dot>, EFCN_ISA::pair_weight<EFCN_ISA::Dot>,
+                                           EFCN_ISA::spin_pairs};
 
 }  // namespace efcn

@@ -16,5 +16,5 @@
 #include "kernels.h"
 
 namespace efcn {
-const KernelTable* kernels_base() { return &EFCN_ISA::table; }
+constexpr KernelTable kernels_base = EFCN_ISA::make_table();
 }  // namespace efcn

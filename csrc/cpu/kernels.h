@@ -1,6 +1,7 @@
 // the table of one instruction set; isa_*.cpp define the macros and include this
 #pragma once
 
+#include "kernel_table.h"
 #include "pack.h"
 #include "pool.h"
 #include "product.h"
@@ -35,38 +36,32 @@ double spin(int64_t steps) {
   return 2.0 * static_cast<double>(steps) * chains * lanes<T>;
 }
 
-template <class T>
-constexpr ProductKernel few_kernel() {
-  return {few_product_task<T>, few_product_scratch<T>, tile_rows, 0, false};
+template <class S>
+constexpr Kernels kernels_of() {
+  constexpr bool convert = sizeof(S) != sizeof(Compute<S>);
+  Kernels k{};
+  k.pack = pack_task<S, true>;
+  k.unpack = pack_task<S, false>;
+  k.product = k.narrow_product = product_kernel<S, Images::copied>;
+  // what is converted is copied
+  k.product_in_place = product_kernel < S, convert ? Images::copied : Images::in_place > ;
+  if constexpr (!convert) k.few_product = {few_product_task<S>, few_product_scratch<S>, tile_rows, 0, false};
+  k.weight_outer = {weight_outer_task<S>, weight_outer_scratch<S>};
+  k.weight_window = {weight_window_task<S>, weight_window_scratch<S>};
+  k.weight_dot = {weight_dot_task<S>, weight_dot_scratch};
+  k.max_pool = max_pool_task<S>;
+  k.max_pool_backward = max_pool_backward_task<S>;
+  k.spin = spin<Compute<S>>;
+  return k;
 }
 
-static const KernelTable table = {
-    EFCN_ISA_NAME,
-    EFCN_VECTOR_BYTES,
-    tile_rows,
-    {pack_task<float, true>, pack_task<double, true>, pack_task<bf16, true>, pack_task<f16, true>},
-    {pack_task<float, false>, pack_task<double, false>, pack_task<bf16, false>, pack_task<f16, false>},
-    {product_kernel<float>, product_kernel<double>, product_kernel<bf16>, product_kernel<f16>},
-    {product_kernel<float>, product_kernel<double>, product_kernel<bf16>, product_kernel<f16>},
-    {few_kernel<float>(), few_kernel<double>(), {}, {}},
-    {
-        {{weight_outer_task<float>, weight_outer_scratch<float>},
-         {weight_outer_task<double>, weight_outer_scratch<double>},
-         {weight_outer_task<bf16>, weight_outer_scratch<bf16>},
-         {weight_outer_task<f16>, weight_outer_scratch<f16>}},
-        {{weight_window_task<float>, weight_window_scratch<float>},
-         {weight_window_task<double>, weight_window_scratch<double>},
-         {weight_window_task<bf16>, weight_window_scratch<bf16>},
-         {weight_window_task<f16>, weight_window_scratch<f16>}},
-        {{weight_dot_task<float>, weight_dot_scratch},
-         {weight_dot_task<double>, weight_dot_scratch},
-         {weight_dot_task<bf16>, weight_dot_scratch},
-         {weight_dot_task<f16>, weight_dot_scratch}},
-    },
-    {max_pool_task<float>, max_pool_task<double>, max_pool_task<bf16>, max_pool_task<f16>},
-    {max_pool_backward_task<float>, max_pool_backward_task<double>, max_pool_backward_task<bf16>, max_pool_backward_task<f16>},
-    {spin<float>, spin<double>, spin<float>, spin<float>},
-};
+constexpr KernelTable make_table() {
+  KernelTable table{EFCN_ISA_NAME, EFCN_VECTOR_BYTES, tile_rows, {}};
+#define EFCN_DTYPE(name, stored, ...) table.rows.name = kernels_of<stored>();
+  EFCN_EACH_DTYPE(EFCN_DTYPE)
+#undef EFCN_DTYPE
+  return table;
+}
 
 }  // namespace EFCN_ISA
 }  // namespace efcn

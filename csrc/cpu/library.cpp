@@ -1,5 +1,6 @@
 // binds the CPU kernels to torch.ops.efcn_cpu; outputs are allocated by the caller and overwritten entirely
 #include <string>
+#include <tuple>
 
 #include <torch/csrc/stable/library.h>
 
@@ -72,8 +73,7 @@ void pool_backward(Tensor gx, Tensor gy, Tensor taps, int64_t kernel_h, int64_t 
 }
 
 void prefer_large_pages_of(Tensor t) {
-  const int64_t bytes = t.scalar_type() == ScalarType::Double ? 8 : t.scalar_type() == ScalarType::Float ? 4 : 2;
-  prefer_large_pages(t.data_ptr(), static_cast<size_t>(t.numel() * bytes));
+  prefer_large_pages(t.data_ptr(), static_cast<size_t>(t.numel() * storage_bytes(dtype_of(t.scalar_type()))));
 }
 
 std::string isa() { return kernels().name; }
@@ -81,6 +81,17 @@ std::string isa() { return kernels().name; }
 std::string isas() { return available_isas(); }
 
 void set_isa(std::string name) { force_isa(name); }
+
+std::string tuning_name() { return tuning(); }
+
+std::string tunings() { return available_tunings(); }
+
+std::string set_tuning(std::string name) { return force_tuning(name); }
+
+// rows of the largest register tile, bytes of a vector
+std::tuple<int64_t, int64_t> tile() { return {kernels().tile_rows, kernels().vector_bytes}; }
+
+double peak(ScalarType type, double seconds) { return fma_peak(dtype_of(type), seconds); }
 
 }  // namespace
 }  // namespace efcn
@@ -106,7 +117,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(efcn_cpu, m) {
   m.def("isa() -> str");
   m.def("isas() -> str");
   m.def("set_isa(str name) -> ()");
-  m.def("fma_peak(int dtype, float seconds) -> float");
+  m.def("tuning() -> str");
+  m.def("tunings() -> str");
+  m.def("set_tuning(str name) -> str");
+  m.def("tile() -> (int, int)");
+  m.def("dtypes() -> str");
+  m.def("fma_peak(ScalarType dtype, float seconds) -> float");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CPU, m) {
@@ -123,5 +139,10 @@ STABLE_TORCH_LIBRARY_IMPL(efcn_cpu, CompositeExplicitAutograd, m) {
   m.impl("isa", TORCH_BOX(&efcn::isa));
   m.impl("isas", TORCH_BOX(&efcn::isas));
   m.impl("set_isa", TORCH_BOX(&efcn::set_isa));
-  m.impl("fma_peak", TORCH_BOX(&efcn::fma_peak));
+  m.impl("tuning", TORCH_BOX(&efcn::tuning_name));
+  m.impl("tunings", TORCH_BOX(&efcn::tunings));
+  m.impl("set_tuning", TORCH_BOX(&efcn::set_tuning));
+  m.impl("tile", TORCH_BOX(&efcn::tile));
+  m.impl("dtypes", TORCH_BOX(&efcn::dtype_names));
+  m.impl("fma_peak", TORCH_BOX(&efcn::peak));
 }

@@ -21,13 +21,13 @@ void run(PoolJob job, Dtype dtype, const KernelTable& table, PoolTask pool, int6
 void max_pool(const PoolJob& job, Dtype dtype) {
   const KernelTable& table = kernels();
   const int64_t count = job.out_size[0] * job.out_size[1] * job.columns;
-  run(job, dtype, table, table.max_pool[static_cast<int>(dtype)], job.out_size[0], job.y, count);
+  run(job, dtype, table, table.rows[dtype].max_pool, job.out_size[0], job.y, count);
 }
 
 void max_pool_backward(const PoolJob& job, Dtype dtype) {
   const KernelTable& table = kernels();
   const int64_t count = job.size[0] * job.size[1] * job.columns;
-  run(job, dtype, table, table.max_pool_backward[static_cast<int>(dtype)], job.size[0], job.x, count);
+  run(job, dtype, table, table.rows[dtype].max_pool_backward, job.size[0], job.x, count);
 }
 
 }  // namespace efcn

@@ -1,6 +1,7 @@
 // max-pooling of batch-last images, and its gradient
 #pragma once
 
+#include "dtype.h"
 #include "problem.h"
 
 namespace efcn {

@@ -25,12 +25,12 @@ Rows::Rows(const KernelTable& table, const Operand& operand, Use use)
   const int64_t wanted = 8 * thread_count();
   job_.parts = worthwhile < wanted ? worthwhile : wanted;
   if (use == Use::output) return;
-  run_tasks(job_.parts, 0, [&](int64_t task, void*) { table_.pack[static_cast<int>(dtype_)](job_, task); });
+  run_tasks(job_.parts, 0, [&](int64_t task, void*) { table_.rows[dtype_].pack(job_, task); });
 }
 
 void Rows::finish() const {
   if (!memory_) return;
-  run_tasks(job_.parts, 0, [&](int64_t task, void*) { table_.unpack[static_cast<int>(dtype_)](job_, task); });
+  run_tasks(job_.parts, 0, [&](int64_t task, void*) { table_.rows[dtype_].unpack(job_, task); });
 }
 
 }  // namespace efcn

@@ -1,8 +1,8 @@
 // an operand as the kernels want it: batch innermost without gaps
 #pragma once
 
+#include "kernel_table.h"
 #include "parallel.h"
-#include "problem.h"
 
 namespace efcn {
 
@@ -29,9 +29,12 @@ class Rows {
   Scratch memory_;
 };
 
-inline bool is_double(Dtype dtype) { return dtype == Dtype::f64; }
-inline int64_t compute_bytes(Dtype dtype) { return is_double(dtype) ? 8 : 4; }
-inline bool is_converted(Dtype dtype) { return dtype == Dtype::bf16 || dtype == Dtype::f16; }
-inline int64_t storage_bytes(Dtype dtype) { return is_converted(dtype) ? 2 : compute_bytes(dtype); }
+// of one number
+#define EFCN_DTYPE(name, stored, computed, ...) static_cast<int64_t>(sizeof(computed)),
+inline int64_t compute_bytes(Dtype dtype) { return ByDtype<int64_t>{EFCN_EACH_DTYPE(EFCN_DTYPE)}[dtype]; }
+#undef EFCN_DTYPE
+#define EFCN_DTYPE(name, stored, ...) static_cast<int64_t>(sizeof(stored)),
+inline int64_t storage_bytes(Dtype dtype) { return ByDtype<int64_t>{EFCN_EACH_DTYPE(EFCN_DTYPE)}[dtype]; }
+#undef EFCN_DTYPE
 
 }  // namespace efcn

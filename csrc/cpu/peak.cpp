@@ -8,10 +8,10 @@
 
 namespace efcn {
 
-double fma_peak(int64_t dtype, double seconds) {
+double fma_peak(Dtype dtype, double seconds) {
   using Clock = std::chrono::steady_clock;
   const auto elapsed = [](Clock::time_point since) { return std::chrono::duration<double>(Clock::now() - since).count(); };
-  const auto spin = kernels().spin[dtype];
+  const auto spin = kernels().rows[dtype].spin;
   // one to a few milliseconds: long beside the start of a thread, short beside the time slices of a busy machine
   const int64_t steps = 1 << 18;
   const int64_t threads = thread_count();

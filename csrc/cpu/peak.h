@@ -1,11 +1,11 @@
 #pragma once
 
-#include <cstdint>
+#include "dtype.h"
 
 namespace efcn {
 
 // floating-point operations per second of all torch threads together, from registers alone: the best of the repeats that fit into
 // `seconds`
-double fma_peak(int64_t dtype, double seconds);
+double fma_peak(Dtype dtype, double seconds);
 
 }  // namespace efcn

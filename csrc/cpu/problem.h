@@ -6,9 +6,6 @@
 
 namespace efcn {
 
-enum class Dtype : int { f32 = 0, f64 = 1, bf16 = 2, f16 = 3 };
-constexpr int dtype_count = 4;
-
 // a (batch, site, channel) tensor of any strides, in elements
 struct View {
   void* data;
@@ -101,63 +98,12 @@ struct PoolJob {
   int64_t parts;
 };
 
-using PoolTask = void (*)(const PoolJob&, int64_t task);
-using PackTask = void (*)(const PackJob&, int64_t task);
-using ProductTask = void (*)(const ProductJob&, int64_t task, void* scratch);
-using WeightTask = void (*)(const WeightJob&, int64_t task, void* scratch);
-
-// how grad-weight computes; outer has tasks by input site, the others by output site
-enum class Way : int { outer, window, dot };
-constexpr int way_count = 3;
-
 // images that product_few.h takes at most
 constexpr int64_t most_few = 8;
 
-struct ProductKernel {
-  ProductTask run;
-  size_t (*scratch)(const ProductJob&);
-  // rows computed together: row parts are whole numbers of them
-  int64_t band;
-  int64_t least_rows;
-  // whether it takes groups of sites
-  bool groups;
-};
-
-struct WeightKernel {
-  WeightTask run;
-  size_t (*scratch)(const WeightJob&);
-};
-
-struct KernelTable {
-  const char* name;
-  int64_t vector_bytes;
-  // rows of the largest register tile
-  int64_t tile_rows;
-  PackTask pack[dtype_count];
-  PackTask unpack[dtype_count];
-  ProductKernel product[dtype_count];
-  // for fewer rows than `least_rows` of the one above
-  ProductKernel narrow_product[dtype_count];
-  // for at most most_few images and whole vectors of weights; none for converted types
-  ProductKernel few_product[dtype_count];
-  WeightKernel weight[way_count][dtype_count];
-  PoolTask max_pool[dtype_count];
-  PoolTask max_pool_backward[dtype_count];
-  // runs `steps` rounds of register-only multiply-adds of what a type is multiplied in; returns how many floating-point operations that
-  // were
-  double (*spin[dtype_count])(int64_t steps);
-};
-
-const KernelTable* kernels_base();
-const KernelTable* kernels_avx2();
-const KernelTable* kernels_avx512();
-// null where the system refuses
-const KernelTable* kernels_avx512_bf16();
-const KernelTable* kernels_amx();
-
+// static: an inline function would be shared between files of different instruction sets
 static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// static: an inline function would be shared between files of different instruction sets
 // start of part i when n things are cut into `parts` parts of nearly equal size
 static inline int64_t part_start(int64_t n, int64_t parts, int64_t i) { return i * (n / parts) + (i < n % parts ? i : n % parts); }
 

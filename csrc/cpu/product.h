@@ -2,30 +2,19 @@
 #pragma once
 
 #include "product_site.h"
+#include "tuning.h"
 
 namespace efcn {
 namespace EFCN_ISA {
 
-// the reduction is cut into chunks whose panel of b, copied side by side, aligned and converted, stays in the first-level cache while all
-// rows pass by: 96 steps with AVX-512. On conv2 of AlexNet (Xeon) 128 steps gave the same, 192 and 256 were 5 to 9 % slower
-constexpr int64_t panel_bytes = 24 << 10;
-// worth a copy where at least so many bands of rows use it
-constexpr int64_t worth_packing = 3;
-// In place: b is read where it lies. Vectors that straddle two lines are loaded at half the rate, which costs nothing where a multiply-add
-// of 512 bits takes two rounds anyway (Zen 4: all layers of AlexNet at 85 to 91 % of the peak against 77 to 86 % with copies). A chunk is
-// then bounded by the second-level cache: 128 KiB of b. 192 and 256 steps were 1 to 3 % slower, for the sums pass by more often
-constexpr int64_t in_place_steps = 512;
-// and comes from the third level the first time: 12 to 48 steps ahead gave the same, none was 1 to 5 % slower, 9 % for 3 channels
-constexpr int in_place_ahead = 20;
-
-constexpr int64_t panel_steps = panel_bytes / (tile_vectors(tile_rows) * EFCN_VECTOR_BYTES);
 // the weights of a chunk are copied side by side where blocks are narrower than this: a segment of a few steps ends in a mispredicted
 // branch that costs more than the copy
 constexpr int64_t narrow_depth = 16;
 
-template <class S, bool InPlace>
-struct Product : ProductSite<S, InPlace ? in_place_steps : panel_steps, tile_rows> {
-  static constexpr int64_t chunk_steps = InPlace ? in_place_steps : panel_steps;
+template <class S, Images images>
+struct Product : ProductSite<S, tuning_of(images).chunk, tile_rows> {
+  static constexpr Tuning tuning = tuning_of(images);
+  static constexpr int64_t chunk_steps = tuning.chunk;
   using Site = ProductSite<S, chunk_steps, tile_rows>;
   using T = Compute<S>;
   using Site::bands;
@@ -34,12 +23,10 @@ struct Product : ProductSite<S, InPlace ? in_place_steps : panel_steps, tile_row
   using Site::members;
   using Site::weights_of;
   static constexpr bool convert = sizeof(S) != sizeof(T);
-  static_assert(!(InPlace && convert), "what is converted is copied");
-  // vectors of a panel; in place only a batch of less than one is copied, to fill it up
-  static constexpr int64_t widest = InPlace ? 1 : tile_vectors(1);
+  static_assert(!(images == Images::in_place && convert), "what is converted is copied");
   // whole vectors are written
   static constexpr int64_t weight_pitch = chunk_steps + L;
-  static constexpr int64_t panel_size = chunk_steps * widest * L;
+  static constexpr int64_t panel_size = chunk_steps * tuning.panel * L;
 
   // scratch: a panel of b, a block of c, the weights of a chunk
   T* panel;
@@ -158,7 +145,7 @@ struct Product : ProductSite<S, InPlace ? in_place_steps : panel_steps, tile_row
         const int64_t from = vector0 + part_start(vector1 - vector0, panels, p);
         const int64_t vectors = vector0 + part_start(vector1 - vector0, panels, p + 1) - from;
         const Span<T> span(from, vectors, job.batch);
-        const bool copy = convert || (!InPlace && bands.count >= worth_packing) || span.high < L;
+        const bool copy = convert || (images == Images::copied && bands.count >= worth_packing) || span.high < L;
         if (copy) fill_panel(span, vectors);
         tile.b_k = copy ? vectors * L : job.b_channel;
         tile.b_last = copy ? (vectors - 1) * L : span.last;
@@ -179,7 +166,7 @@ struct Product : ProductSite<S, InPlace ? in_place_steps : panel_steps, tile_row
             tile.c = static_cast<T*>(job.c) + Site::site * job.c_site + row * job.c_channel + span.offset;
           }
           ahead.some();
-          choose_tile<T, T, InPlace ? in_place_ahead : 0>(rows, static_cast<int>(vectors))(tile);
+          choose_tile<T, T, tuning.ahead>(rows, static_cast<int>(vectors))(tile);
         }
       }
       k0 += chunk_steps;
@@ -205,19 +192,19 @@ struct Product : ProductSite<S, InPlace ? in_place_steps : panel_steps, tile_row
   }
 };
 
-template <class S, bool InPlace>
+template <class S, Images images>
 void product_task(const ProductJob& job, int64_t task, void* memory) {
-  Product<S, InPlace> product(job, task, memory);
+  Product<S, images> product(job, task, memory);
   product.for_each_block(task, [&](int64_t vector0, int64_t vector1) { product.compute(vector0, vector1); });
 }
 
-template <class S, bool InPlace>
+template <class S, Images images>
 size_t product_scratch(const ProductJob& job) {
-  return static_cast<size_t>(Product<S, InPlace>::scratch_size(job)) * sizeof(Compute<S>);
+  return static_cast<size_t>(Product<S, images>::scratch_size(job)) * sizeof(Compute<S>);
 }
 
-template <class S, bool InPlace = false>
-constexpr ProductKernel product_kernel = {product_task<S, InPlace>, product_scratch<S, InPlace>, tile_rows, 0, true};
+template <class S, Images images>
+constexpr ProductKernel product_kernel = {product_task<S, images>, product_scratch<S, images>, tile_rows, 0, true};
 
 }  // namespace EFCN_ISA
 }  // namespace efcn

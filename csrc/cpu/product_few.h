@@ -74,8 +74,9 @@ struct FewProduct : ProductSite<T, few_steps, tile_rows> {
     }
   }
 
-  // weights of one row lie side by side (forward): lanes over steps, summed up at the end of the chunk
-  void along_steps(bool first_chunk) {
+  // weights of one row lie side by side (forward): lanes over steps, summed up at the end of the chunk. Out of line wherever it is
+  // compiled, not by how much else the file holds
+  __attribute__((noinline)) void along_steps(bool first_chunk) {
     // blocks are whole vectors deep
     T* to = across;
     for (int64_t i = 0; i < count; ++i) {

@@ -1,8 +1,10 @@
-// bfloat16 grad-weight in pairs of images, added up in float32: outer products as in weight_outer.h, by the engines of pairs.h
+// bfloat16 grad-weight in pairs of images, added up in float32: outer products as in weight_outer.h, by the engines of product_pairs.h
 #pragma once
 
-#include "pairs.h"
+#include "kernel_table.h"
+#include "pair.h"
 #include "sgd.h"
+#include "tile.h"
 
 namespace efcn {
 namespace EFCN_ISA {

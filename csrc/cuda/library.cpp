@@ -17,7 +17,8 @@ Math math_of(ScalarType type, bool tf32) {
     case ScalarType::Double: return Math::f64;
     case ScalarType::BFloat16: return Math::bf16;
     case ScalarType::Half: return Math::f16;
-    default: return tf32 ? Math::tf32 : Math::f32;
+    case ScalarType::Float: return tf32 ? Math::tf32 : Math::f32;
+    default: throw std::invalid_argument(std::string("no kernel of efcn_cuda computes ") + name_of(type));
   }
 }
 

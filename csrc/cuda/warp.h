@@ -1,4 +1,5 @@
-// a warp on the chip: each thread has its own lane and does what is asked of "each". tests/support/cuda/emulated_warp.h is the same on the host
+// a warp on the chip: each thread has its own lane and does what is asked of "each". tests/support/cuda/emulated_warp.h is the same on the
+// host
 #pragma once
 
 #include "numbers.h"

@@ -4,6 +4,8 @@ Every function takes a network as `cnn_to_efcn` makes it; a plain CNN is first m
 the same space.
 """
 
+from __future__ import annotations
+
 from efcn_kernels.analysis.accuracy import Metrics, evaluate, margins, right
 from efcn_kernels.analysis.deviation import off_local_share, sharing_deviation
 from efcn_kernels.analysis.distance import distance, norms

@@ -1,5 +1,7 @@
 """Loss, accuracy and margins of a network on a set of images."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """How far a network has left the two constraints of a CNN: locality and weight sharing."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ class Squares:
     local: float = 0.0
     off_local: float = 0.0
 
-    def __add__(self, other: "Squares") -> "Squares":
+    def __add__(self, other: Squares) -> Squares:
         return Squares(self.local + other.local, self.off_local + other.off_local)
 
     @property

@@ -1,5 +1,7 @@
 """Distances in the space of the eFCN's weights, where every CNN is a point too."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
 from efcn_kernels.analysis.deviation import WHOLE, square, squares

@@ -1,5 +1,7 @@
 """Whether a mapped network is the function that it was mapped from."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from torch import Tensor, nn

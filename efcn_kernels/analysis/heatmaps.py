@@ -1,5 +1,7 @@
 """The incoming weights of one output unit of the first layer, as an image for each network."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

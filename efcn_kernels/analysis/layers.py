@@ -1,5 +1,7 @@
 """The layers of a network that stand for convolutions."""
 
+from __future__ import annotations
+
 from torch import nn
 
 from efcn_kernels.nn import LocallyConnected

@@ -1,5 +1,7 @@
 """A network without its local, or without its off-local weights."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal

@@ -1,5 +1,7 @@
 """Dead weights: those of zero padding, which a dense matrix over the padded image holds and this package does not store."""
 
+from __future__ import annotations
+
 from math import prod
 
 import numpy as np

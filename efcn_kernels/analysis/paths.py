@@ -1,5 +1,7 @@
 """Ways from one network to another of the same shape: is there a barrier between them?"""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Sequence
 

@@ -1,5 +1,7 @@
 """What a network holds beside what dense matrices would."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,7 @@
 """Singular values and ranks of a layer's matrix by products with it: the matrix is never made dense."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from efcn_kernels import extras
 from efcn_kernels.analysis.deviation import squares
 from efcn_kernels.analysis.layers import Layer
 
@@ -17,8 +20,9 @@ def singular_values(layer: Layer, count: int = 8, tolerance: float = 1e-3, seed:
     Lanczos iterations on products with the matrix and its transpose (scipy's svds, ARPACK), each as cheap as one image. The CNN's
     layer has few distinct ones; what relaxing adds shows above and between them.
     tolerance: relative, of the squares. A random matrix of 18,496 x 3,072, whose values lie close together, takes 96 s at rounding
-    precision. Raises ValueError for a count that the matrix lacks.
+    precision. Raises ValueError for a count that the matrix lacks, ImportError without scipy.
     """
+    extras.require("efcn_kernels.analysis.singular_values", "scipy")
     from scipy.sparse.linalg import svds  # type: ignore[import-untyped]
 
     operator = matrix(layer)

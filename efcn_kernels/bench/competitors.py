@@ -15,6 +15,7 @@ from efcn_kernels.bench.step import Ours, Step, gradients, whole
 from efcn_kernels.nn import EFCNLinear
 from efcn_kernels.ops import batch_last
 from efcn_kernels.pattern.sharing import TapBlocks, tap_blocks
+from efcn_kernels.pattern.sites import feature_bias_to_sites
 from efcn_kernels.verify import tolerance
 
 Comparison = dict[str, tuple[Tensor, Tensor, Tensor]]
@@ -44,9 +45,13 @@ class Convolution:
         # each of our gradients is rounded before it is added to those of the other sites
         weights, weights_scale, weights_rounded = (_shared(ours, g) for g in (mine.gvalues, scale.gvalues, mine.gvalues.abs()))
         bias, bias_scale, bias_rounded = (g.double().view(-1, ours.case.out_channels).sum(0) for g in (mine.gbias, scale.gbias, mine.gbias.abs()))
+        gx_scale = scale.gx
+        if not _has_own_kernel(ours.x):
+            # by way of columns, whose gradients are added up in the dtype itself, as in Unfold
+            gx_scale = scale.gx + tolerance.rounded(scale.gx, gx.dtype, ours.case.geometry.num_taps)
         return {
             "y": (y, mine.y, scale.y),
-            "gx": (gx, mine.gx, scale.gx),
+            "gx": (gx, mine.gx, gx_scale),
             "gweight": (gweight, weights, weights_scale + tolerance.rounded(weights_rounded, y.dtype)),
             "gbias": (gbias, bias, bias_scale + tolerance.rounded(bias_rounded, y.dtype)),
         }
@@ -259,10 +264,15 @@ def _through(forward: Callable[[Tensor], Tensor], x: Tensor, parameters: tuple[T
 
 def _in_our_form(ours: Ours, y: Tensor, gx: Tensor, gvalues: Tensor, gbias: Tensor, *, flat_bias: bool = True) -> Comparison:
     if flat_bias:
-        groups = ours.case.groups
-        gbias = gbias.view(groups, ours.layer.layout.block[0], -1).permute(2, 0, 1).flatten(0, 1)
+        gbias = feature_bias_to_sites(gbias, ours.layer.layout)
     given = (y.reshape(ours.gy.shape), gx.reshape(ours.x.shape), gvalues, gbias)
     return dict(zip(ours.answers._fields, zip(given, ours.answers, ours.absolute)))
+
+
+def _has_own_kernel(x: Tensor) -> bool:
+    """Whether torch convolves numbers of this kind by a kernel of its own; in half precision on CPUs only where oneDNN does (AVX-512 and later)."""
+    half = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    return not x.is_cpu or x.dtype not in half or bool(getattr(torch.ops.mkldnn, half[x.dtype])())
 
 
 def _shared(ours: Ours, gvalues: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks.roofline_figure import roofline
-from benchmarks.target_report import where
 from efcn_kernels.bench.result import CONTIGUOUS, OURS
+from efcn_kernels.bench.tables import where
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; ours stand out, alternatives are greys but one
 _BARS = {
@@ -29,13 +28,16 @@ _BARS = {
 _LAYERS_PER_ROW = 8
 
 
-def draw(run: dict[str, Any], folder: Path, name: str) -> list[str]:
-    """Draw NAME-steps.png and NAME-roofline.png into `folder` and return their file names."""
-    pictures = {f"{name}-steps.png": steps(run), f"{name}-roofline.png": roofline(run)}
-    for file, figure in pictures.items():
-        FigureCanvasAgg(figure)
-        figure.savefig(folder / file, dpi=150)
-    return list(pictures)
+def draw(run: dict[str, Any], folder: Path, name: str) -> str:
+    """Draw NAME-steps.png into `folder` and return its file name."""
+    return save(steps(run), folder, f"{name}-steps.png")
+
+
+def save(figure: Figure, folder: Path, file: str) -> str:
+    """Write a figure as `folder`/`file` and return the file name."""
+    FigureCanvasAgg(figure)
+    figure.savefig(folder / file, dpi=150)
+    return file
 
 
 def steps(run: dict[str, Any]) -> Figure:

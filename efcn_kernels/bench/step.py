@@ -15,6 +15,7 @@ from efcn_kernels.cost.model import Work, work
 from efcn_kernels.nn import LocallyConnected2d
 from efcn_kernels.ops import batch_last, dispatch, schema
 from efcn_kernels.pattern.layout import BlockLayout
+from efcn_kernels.pattern.sites import to_sites
 
 Step = Callable[[], object]
 
@@ -97,9 +98,7 @@ class Ours(NamedTuple):
 
     def sites(self, images: Tensor, order: str = "batch-last") -> Tensor:
         """(N, sites, channels of a group) from images (N, C, H, W) or their gradients; a view where the order has one."""
-        groups = self.layer.layout.groups
-        flat = ORDERS[order](images).flatten(2)
-        return flat.view(images.size(0), groups, -1, flat.size(2)).permute(0, 3, 1, 2).flatten(1, 2)
+        return to_sites(ORDERS[order](images).flatten(2), self.layer.layout.groups)
 
     @property
     def work(self) -> Work:

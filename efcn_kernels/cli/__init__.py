@@ -12,10 +12,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from efcn_kernels.cli.app import app, bad_input, say
+from efcn_kernels import extras, versions
+from efcn_kernels.cli.app import app, bad_input, needs, say
 from efcn_kernels.cli.study import demo, relax, report
 
 __all__ = ["app", "demo", "main", "relax", "report"]
@@ -56,8 +58,11 @@ def info() -> None:
                 table.add_row(f"{key.removesuffix('s')} {name}", _state(state))
         elif isinstance(value, list):
             table.add_row(key, ", ".join(map(str, value)) or "none")
+        elif key == "torch":
+            table.add_row(key, f"{value} ({versions.untested(value) or f'tested: {versions.TESTED}'})")
         else:
             table.add_row(key, "none" if value is None else _state(str(value)))
+    table.add_row("extra study", _state(f"missing: {', '.join(absent)}; {extras.INSTALL}" if (absent := extras.missing()) else "installed"))
     Console().print(table)
 
 
@@ -132,22 +137,22 @@ def bench(
 def bench_report(
     results: Annotated[list[Path], typer.Argument(metavar="JSON...", help="What `efcn bench --json` wrote.")],
     markdown: Annotated[Path | None, typer.Option(help="Write the tables to this file.", metavar="FILE")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Draw the steps and the roofline of each result.", metavar="DIR")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the steps of each result.", metavar="DIR")] = None,
 ) -> None:
-    """Put measurements beside the targets, and draw them."""
-    from benchmarks import target_report
-    from benchmarks.targets import evaluate
+    """Show what was measured as tables, and draw it."""
+    if figures is not None:
+        needs("efcn bench-report --figures", "matplotlib")
+    from efcn_kernels.bench import tables
     from efcn_kernels.bench.result import load, prepare
 
     with bad_input(ValueError, OSError):
         runs = {path.stem: load(path) for path in results}
-        rows = evaluate(list(runs.values()))
-        Console().print(target_report.table(rows))
+        Console().print(tables.render(runs))
         if markdown is not None:
             prepare(markdown)
-            markdown.write_text(target_report.markdown(rows, runs))
+            markdown.write_text(tables.markdown(runs))
         if figures is not None:
-            # here, so that the other commands start without matplotlib
+            # here, so that the tables need no matplotlib
             from efcn_kernels.bench.figures import draw
 
             for name, written in runs.items():
@@ -177,7 +182,7 @@ def _split(words: Sequence[str] | None) -> list[str]:
 
 
 def _state(text: str) -> str:
-    return f"[green]{text}[/]" if text in ("available", "compiled") else text
+    return f"[green]{text}[/]" if text in ("available", "compiled", "installed") else escape(text)
 
 
 def _list(rows: dict[str, str]) -> Table:

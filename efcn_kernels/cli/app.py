@@ -10,6 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from efcn_kernels import extras
+
 
 class InputError(Exception):
     """What the user asked for cannot be done; the message is one line that says what can."""
@@ -59,6 +61,12 @@ def say(message: str) -> None:
     """One line on stderr, unwrapped and uncoloured, for people and scripts alike."""
     if message.strip():
         print(f"efcn: {' '.join(message.split())}", file=sys.stderr)
+
+
+def needs(what: str, *names: str) -> None:
+    """Raises InputError, in one line, where a part of the extra `study` is missing; names: only these of it."""
+    if (reason := extras.why_not(what, names or extras.STUDY)) is not None:
+        raise InputError(reason)
 
 
 @contextmanager

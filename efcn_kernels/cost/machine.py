@@ -1,10 +1,10 @@
-"""What the CPU at hand can do at most, measured once: the rates that the cost model (cost.py) takes shares of."""
+"""What the CPU at hand can do at most, measured once: the rates that the cost model (model.py) takes shares of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
 from typing import NamedTuple
@@ -17,33 +17,38 @@ from efcn_kernels.pattern.validation import integer
 _COPIED = 1 << 26
 
 
+# how much faster bfloat16 is than float32, by instruction set: amx 1.8 to 3.7 for the three passes of layers with 32 channels and more,
+# avx512_bf16 (Zen 4) 1.4 to 1.9. What others convert is as fast as float32
+BFLOAT16 = {"amx": 3.0, "avx512_bf16": 1.7}
+
+
 class Tile(NamedTuple):
-    """The register tile of an instruction set (csrc/cpu/isa_*.cpp): rows, bytes of a vector, and how much faster bfloat16 is than float32."""
+    """The register tile of the kernels in use: rows, bytes of a vector, how much faster bfloat16 is, whether images are read in place."""
 
     rows: int
     vector_bytes: int
     bfloat16: float = 1.0
+    in_place: bool = False
 
-
-# bfloat16: amx 1.8 to 3.7 for the three passes of layers with 32 channels and more, avx512_bf16 (Zen 4) 1.4 to 1.9
-TILES = {
-    "amx": Tile(6, 64, 3.0),
-    "avx512_bf16": Tile(6, 64, 1.7),
-    "avx512": Tile(6, 64),
-    "avx2": Tile(4, 32),
-    "neon": Tile(6, 16),
-    "base": Tile(4, 16),
-}
+    @classmethod
+    def here(cls) -> Tile:
+        """That of the instruction set and the tuning in use; the smallest one where the compiled kernels are missing."""
+        if cpu.missing():
+            return cls(4, 16)
+        return cls(*cpu.tile(), BFLOAT16.get(cpu.isa(), 1.0), cpu.tuning() == "in_place")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """peak: FLOP/s of multiply-adds on registers; copy: bytes/s that a copy reads and writes; both with `threads` threads."""
+    """peak: FLOP/s of multiply-adds on registers; copy: bytes/s that a copy reads and writes; both with `threads` threads.
+
+    tile: of the kernels, those in use if not given.
+    """
 
     peak: float
     copy: float
     threads: int = 1
-    tile: Tile = TILES["avx512"]
+    tile: Tile = field(default_factory=Tile.here)
 
     def __post_init__(self) -> None:
         integer("threads", self.threads, 1)
@@ -71,9 +76,9 @@ def _measured(double: bool, threads: int) -> Machine:
         copy = 2 * _COPIED / _shortest(lambda: target.copy_(source))
         if cpu.missing() is None:
             peak = cpu.fma_peak(torch.float64 if double else torch.float32, seconds=0.02)
-            return Machine(peak, copy, threads, TILES.get(cpu.isa(), TILES["base"]))
+            return Machine(peak, copy, threads)
         a, b = torch.ones(2, 512, 512, dtype=torch.float64 if double else torch.float32, device="cpu")
-        return Machine(2 * 512**3 / _shortest(lambda: torch.mm(a, b)), copy, threads, TILES["base"])
+        return Machine(2 * 512**3 / _shortest(lambda: torch.mm(a, b)), copy, threads)
 
 
 @contextmanager

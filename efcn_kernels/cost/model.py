@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from efcn_kernels.cost.machine import TILES, Machine, Tile
+from efcn_kernels.cost.machine import Machine, Tile
 from efcn_kernels.pattern.validation import integer
 
 PASSES = ("forward", "grad_input", "grad_weight")
@@ -36,8 +36,8 @@ IN_PLACE = Shares(forward=0.82, grad_input=0.86, grad_weight=0.90, dot=0.50, den
 
 
 def shares(tile: Tile) -> Shares:
-    """What cores with this register tile reach."""
-    return IN_PLACE if tile == TILES["avx512_bf16"] else COPYING
+    """What cores with this tile reach, by how they read images."""
+    return IN_PLACE if tile.in_place else COPYING
 
 
 class Pattern(Protocol):

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from efcn_kernels.ops import batch_last, bsr_linear, prefer_large_pages
+from efcn_kernels.ops import batch_last, bsr_map, prefer_large_pages
 from efcn_kernels.pattern.geometry import ConvGeometry
 from efcn_kernels.pattern.layout import BlockLayout
 from efcn_kernels.pattern.sharing import unshare
-from efcn_kernels.pattern.sites import dense_blocks, dense_matrix, filter_bias_to_sites, to_images, to_sites
+from efcn_kernels.pattern.sites import dense_blocks, dense_matrix, filter_bias_to_sites
 from efcn_kernels.pattern.validation import entry_mask, integer
 
 Conv = nn.modules.conv._ConvNd
@@ -92,18 +92,18 @@ class BlockSparse(nn.Module):
             parts.append((self.off_weight, self.off_layout))
         return parts
 
-    def _map(self, x: Tensor) -> Tensor:
-        """The layer on feature maps: x (N, in channels, in positions) -> (N, out channels, out positions)."""
-        groups = self.layout.groups
+    def _map(self, x: Tensor, output_size: tuple[int, ...]) -> Tensor:
+        """The layer on feature maps: x (N, in channels, *input_size) -> (N, out channels, *output_size)."""
         # with groups only a batch-last tensor has one stride per site; the kernels want that order anyway
-        laid = batch_last(x) if groups > 1 else x
-        sites = to_sites(laid, groups)
-        y = bsr_linear(sites, self.weight, self.local_layout, self.bias)
-        if self.off_weight is not None and self.off_layout is not None:
-            y = y + bsr_linear(sites, self.off_weight, self.off_layout)
-        images = to_images(y, groups)
-        laid_as_x: Tensor = images.contiguous() if x.is_contiguous() else images
-        return laid_as_x
+        laid = batch_last(x) if self.layout.groups > 1 else x
+        # where they are parameters of their own they are found faster than as attributes; a parametrisation makes attributes of them
+        own = self._parameters
+        weight = self.weight if (found := own.get("weight")) is None else found
+        bias = self.bias if (found := own.get("bias")) is None else found
+        y = bsr_map(laid, weight, self.local_layout, output_size, bias)
+        if self.off_layout is not None and self.off_weight is not None:
+            y = y + bsr_map(laid, self.off_weight, self.off_layout, output_size)
+        return y.contiguous() if x is not laid and x.is_contiguous() else y
 
     @property
     def weight_count(self) -> int:

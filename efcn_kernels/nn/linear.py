@@ -90,10 +90,11 @@ class EFCNLinear(BlockSparse):
             raise ValueError(f"x must have the shape (..., in_features) = (..., {self.in_features}), got {tuple(x.shape)}")
         layout = self.layout
         flat = x.reshape(x.shape[:-1].numel(), self.in_features)
+        into, out = layout.in_sites // layout.groups, (layout.out_sites // layout.groups,)
         if layout.channels_first:
-            y = self._map(flat.unflatten(1, (-1, layout.in_sites // layout.groups)))
+            y = self._map(flat.unflatten(1, (layout.groups * layout.block[1], into)), out)
         else:
-            y = self._map(flat.unflatten(1, (-1, layout.groups * layout.block[1])).transpose(1, 2)).transpose(1, 2)
+            y = self._map(flat.unflatten(1, (into, layout.groups * layout.block[1])).transpose(1, 2), out).transpose(1, 2)
         return owned(y.reshape(*x.shape[:-1], self.out_features))
 
     def extra_repr(self) -> str:

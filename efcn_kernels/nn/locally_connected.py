@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from efcn_kernels.nn.base import BlockSparse, Conv, embed, spatial_sizes
 from efcn_kernels.ops import batch_last
-from efcn_kernels.ops.memory import owned
 from efcn_kernels.pattern.geometry import ConvGeometry, Padding, PerAxis
 from efcn_kernels.pattern.layout import BlockLayout
 from efcn_kernels.pattern.sharing import share, tap_blocks
@@ -45,7 +44,7 @@ class LocallyConnected(BlockSparse):
     output_padding), input_size and output_size; `geometry` holds all of them, `layout` which blocks exist.
     """
 
-    axes: ClassVar[int]
+    axes: ClassVar[int] = 0
     geometry: ConvGeometry
     in_channels, out_channels, groups, padding_mode, transposed = map(_of_geometry, _SHARED[:5])
     kernel_size, stride, dilation, output_padding, input_size, output_size = map(_of_geometry, _SHARED[5:])
@@ -71,6 +70,8 @@ class LocallyConnected(BlockSparse):
         **unknown: Any,
     ) -> None:
         super().__init__()
+        if not self.axes:
+            raise TypeError("LocallyConnected is the base of LocallyConnected1d, LocallyConnected2d and LocallyConnected3d: make one of these")
         known_keywords(type(self), unknown)
         if kernel_size is None:
             raise TypeError(
@@ -181,13 +182,13 @@ class LocallyConnected(BlockSparse):
         return layer
 
     def forward(self, input: Tensor) -> Tensor:
-        image = (self.geometry.in_channels, *self.geometry.input_size)
-        if input.shape[-1 - self.axes :] != image or input.dim() not in (self.axes + 1, self.axes + 2):
-            raise ValueError(f"x must have the shape (N, C, *input_size) = (N, {', '.join(map(str, image))}), got {tuple(input.shape)}")
-        if input.dim() == self.axes + 1:
-            return self.forward(input.unsqueeze(0)).squeeze(0)
-        laid = batch_last(input) if self.batch_last else input
-        return owned(self._map(laid.flatten(2)).unflatten(2, self.geometry.output_size))
+        geometry = self.geometry
+        if input.shape[1:] != geometry.image_shape:
+            if input.shape == geometry.image_shape:
+                return self.forward(input.unsqueeze(0)).squeeze(0)
+            shape = ", ".join(map(str, geometry.image_shape))
+            raise ValueError(f"x must have the shape (N, C, *input_size) = (N, {shape}), got {tuple(input.shape)}")
+        return self._map(batch_last(input) if self.batch_last else input, geometry.output_size)
 
     def _check_layout(self, layout: BlockLayout) -> None:
         if not np.array_equal(layout.checked_against(self.geometry).local, layout.local):

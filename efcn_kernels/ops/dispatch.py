@@ -32,7 +32,7 @@ class Backend:
     """A name, why it is missing altogether (or None), why it refuses a problem (or None), and the three passes.
 
     Each pass writes its first argument, whose memory is uninitialised; bsr_linear_backward_weight_sgd steps the weights that it finds there.
-    unproven: why it computes only when named, though it could, or None.
+    unproven: why it computes only when named, though it could, or None. lasting: whether it refuses the same problems throughout a program.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Backend:
     bsr_linear_backward_weight: Callable[..., None]
     bsr_linear_backward_weight_sgd: Callable[..., None]
     unproven: str | None = field(default=None, kw_only=True)
+    lasting: bool = field(default=True, kw_only=True)
 
     def compute(self, op: str) -> Callable[..., None]:
         """The pass of that name."""
@@ -71,21 +72,42 @@ def get(name: str) -> Backend:
 def implementation(name: str, problem: Problem) -> Callable[..., None]:
     """The pass `problem.op` of the named backend, or for "auto" of the first that does not refuse and is not unproven.
 
-    EFCN_BACKEND stands in for "auto" where it is set. Raises RuntimeError with the reason where a named backend refuses.
+    EFCN_BACKEND, which is read when the package is imported, stands in for "auto" where it is set. Raises RuntimeError with the reason where a
+    named backend refuses.
     """
     if name == "auto":
-        name = os.environ.get("EFCN_BACKEND") or "auto"
-    if name != "auto":
-        reason = get(name).reason_against(problem)
-        if reason is not None:
-            raise RuntimeError(f"backend {name!r} refuses {problem.op} for {problem.dtype} on {problem.device}: {reason}")
-        return get(name).compute(problem.op)
+        name = wish
+    # what was found is kept: looking takes longer than a small layer computes
+    found = _found.get((name, problem))
+    return _look(name, problem) if found is None else found
+
+
+def _look(name: str, problem: Problem) -> Callable[..., None]:
+    chosen = _named(name, problem) if name != "auto" else _first(problem)
+    if chosen.lasting:
+        _found[name, problem] = chosen.compute(problem.op)
+    return chosen.compute(problem.op)
+
+
+def _named(name: str, problem: Problem) -> Backend:
+    reason = get(name).reason_against(problem)
+    if reason is not None:
+        raise RuntimeError(f"backend {name!r} refuses {problem.op} for {problem.dtype} on {problem.device}: {reason}")
+    return get(name)
+
+
+def _first(problem: Problem) -> Backend:
     for candidate in NAMES:
         reason = get(candidate).reason_against(problem) or get(candidate).unproven
         if reason is None:
-            return get(candidate).compute(problem.op)
+            return get(candidate)
         _log_once(candidate, problem.dtype, problem.device.type, reason)
     raise RuntimeError(f"no backend takes {problem.op} for {problem.dtype} on {problem.device}")
+
+
+# what stands for "auto"; tests and measurements force another one
+wish = os.environ.get("EFCN_BACKEND") or "auto"
+_found: dict[tuple[str, Problem], Callable[..., None]] = {}
 
 
 @cache
@@ -110,5 +132,9 @@ def environment(name: str, value: str) -> Iterator[None]:
 @contextmanager
 def forced_backend(name: str) -> Iterator[None]:
     """Let every op compute with this backend for a while, in the whole process; "auto" forces none."""
-    with environment("EFCN_BACKEND", name):
+    global wish
+    before, wish = wish, name
+    try:
         yield
+    finally:
+        wish = before

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from efcn_kernels.ops import internals
 from efcn_kernels.ops.backends import cpu
 
 # of a window at most, as in csrc/cpu/problem.h
@@ -29,9 +30,9 @@ class Window(NamedTuple):
 def window_of(input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Window | None:
     """How max-pooling by torch's arguments looks at images (N, C, H, W), or None where torch's kernel is to compute or to refuse."""
     # exactly a tensor: other types, and torch's transformations of functions, have ways of their own
-    if type(input) is not Tensor or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if type(input) is not Tensor or torch.compiler.is_compiling() or internals.functorch():
         return None
-    if input.device.type != "cpu" or input.dtype not in cpu.DTYPES or cpu.missing() or input.numel() == 0:
+    if input.device.type != "cpu" or input.dtype not in cpu.dtypes() or input.numel() == 0:
         return None
     kernel, step, pads, spread = (_pair(each) for each in (kernel_size, stride, padding, dilation))
     if kernel is None or step is None or pads is None or spread is None:

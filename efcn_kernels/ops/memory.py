@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from efcn_kernels.ops import internals
 from efcn_kernels.pattern.sites import batch_innermost, batch_outermost
 
 
@@ -60,13 +61,31 @@ def _lies_outside(x: Tensor, a: int, b: int) -> bool:
 
 def empty_like_order(x: Tensor, shape: Sequence[int]) -> Tensor:
     """An uninitialised tensor of `shape`, dense, with its axes in the memory order of the same axes of x."""
-    order = outer_to_inner(x)
+    return x.new_empty_strided(tuple(shape), _strides(outer_to_inner(x), shape))
+
+
+def empty_images_like_order(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Uninitialised images (N, C, *size), dense, with batch, channels and space in the memory order that they have in images x of another size."""
+    if x.is_contiguous():
+        return x.new_empty(tuple(shape))
+    space = range(2, x.dim())
+    # space is one axis here, for what lies between its axes in x (channels, say) would tear the sites of the result apart
+    order = [axis for part in outer_to_inner(x.flatten(2)) for axis in (space if part == 2 else (part,))]
+    return x.new_empty_strided(tuple(shape), _strides(order, shape))
+
+
+def empty_batch_last(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Uninitialised batch-last images of `shape` (N, C, *size), of the dtype and device of x."""
+    return x.new_empty_strided(tuple(shape), _strides([*range(2, len(shape)), 1, 0], shape))
+
+
+def _strides(order: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
     strides = [1] * len(shape)
     running = 1
     for axis in reversed(order):
         strides[axis] = running
         running = running * shape[axis]
-    return torch.empty_strided(tuple(shape), tuple(strides), dtype=x.dtype, device=x.device)
+    return tuple(strides)
 
 
 def owned(view: Tensor) -> Tensor:
@@ -75,8 +94,8 @@ def owned(view: Tensor) -> Tensor:
     Only for a view of a fresh tensor that nobody else holds or has saved for a backward pass.
     """
     apply: Any = Same.apply
-    # a compiler has no in-place code
-    same: Tensor = view if torch.compiler.is_compiling() else apply(view)
+    # a compiler has no in-place code, and a tracer cannot save a function of Python
+    same: Tensor = view if torch.compiler.is_compiling() or internals.tracing() else apply(view)
     return same
 
 

@@ -47,7 +47,7 @@ class ConvGeometry:
     """The sizes of one convolution at one input size, in 1, 2 or 3 dimensions; everything is a count of pixels or channels.
 
     `padding` is kept as (before, after) per axis; "same" and "valid" are resolved here. `transposed` describes
-    ConvTranspose, where output o hears input i through tap k when o = i * stride - before + k * dilation.
+    ConvTranspose, where output o hears input i through tap k when o = i * stride - before + k * dilation. `image_shape` is (C, *input_size).
 
     Raises ValueError, repeating what was given, for sizes that no convolution can have.
     """
@@ -64,6 +64,7 @@ class ConvGeometry:
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
     output_size: tuple[int, ...] = field(init=False)
+    image_shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     @classmethod
     def make(
@@ -144,6 +145,7 @@ class ConvGeometry:
             raise ValueError(f"output_padding must be below stride {self.stride} or dilation {self.dilation}, got {self.output_padding}")
         self._check_padding_reach()
         object.__setattr__(self, "output_size", tuple(self._output_length(a) for a in range(len(self.input_size))))
+        object.__setattr__(self, "image_shape", (self.in_channels, *self.input_size))
 
     def _check_padding_reach(self) -> None:
         """torch's own limits: reflect needs padding < size, circular needs padding <= size."""

@@ -1,1 +1,1 @@
-"""Data, models, training and the demonstration of the study."""
+"""The study: data, models, training, runs, reports; the demonstration is its smallest."""

@@ -1,5 +1,7 @@
 """What a study does: a TOML file, checked key by key; every default is the protocol of d'Ascoli et al. 2019."""
 
+from __future__ import annotations
+
 import difflib
 import json
 import sys
@@ -89,7 +91,7 @@ class Relax(Training):
     optimizer_state: Literal["carry", "reset"] = "reset"
 
     @model_validator(mode="after")
-    def _used(self) -> "Relax":
+    def _used(self) -> Relax:
         settings = ("off_local_learning_rate", "off_local_weight_decay", "off_local_start")
         given = [f"relax.{name} = {value}" for name in settings if (value := getattr(self, name)) != Relax.model_fields[name].default]
         if given and set(self.followers) <= {"eLCN"} and not {"FCN", "FCN-norms"} & set(self.controls):
@@ -165,7 +167,7 @@ class Config(_Section):
     run: Run = Run()
 
     @model_validator(mode="after")
-    def _reachable(self) -> "Config":
+    def _reachable(self) -> Config:
         if late := [time for time in self.times if time > self.cnn.epochs]:
             raise ValueError(f"relax.times {late} lie beyond the CNN's cnn.epochs = {self.cnn.epochs}")
         return self

@@ -1,5 +1,7 @@
 """The CNNs of the study as plain `nn.Sequential`s with named layers, for images of 28x28 pixels and more."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 
 from torch import nn

@@ -1,16 +1,14 @@
-"""The record of a run: one JSON file that is whole at every moment."""
+"""Where results go, and what is noted of the machine and the command that made them."""
 
-import json
+from __future__ import annotations
+
 import os
 import platform
 import re
 import sys
-import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -19,11 +17,6 @@ _OF_MACHINE = ("--out", "--ray")
 _FOLDER = "data.folder"
 # an absolute path, alone or after an equals sign
 _PATH = re.compile(r"(^|=)((?:~[^/]*)?/.*)")
-
-
-def seconds_per_epoch(results: dict[str, Any], name: str) -> float:
-    """Median seconds of one training epoch over all runs of the networks of that name."""
-    return float(median(run["seconds_per_epoch"] for run in results["runs"] if run["name"] == name))
 
 
 class OutputError(OSError):
@@ -76,41 +69,6 @@ def portable(command: Sequence[str]) -> list[str]:
         elif not word.startswith(f"--set={_FOLDER}"):
             kept.append(_PATH.sub(lambda found: found[1] + Path(found[2]).name, word))
     return kept
-
-
-class Results:
-    """A dictionary that is written to `path` after every finished stage, through a temporary file, so that it is never half there."""
-
-    def __init__(self, path: Path, **entries: Any) -> None:
-        self.path = path
-        self._start = time.perf_counter()
-        self.content: dict[str, Any] = {
-            "schema": 1,
-            "status": "running",
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "seconds": 0.0,
-            "stages": [],
-            "environment": environment(),
-            **entries,
-        }
-        self.write()
-
-    def finish_stage(self, name: str) -> None:
-        """Note that the stage `name` is finished and write everything."""
-        self.content["stages"].append(name)
-        self.write()
-
-    def close(self, status: str) -> None:
-        """Set the final status ("finished", "interrupted" or "failed") and write everything."""
-        self.content["status"] = status
-        self.write()
-
-    def write(self) -> None:
-        """Replace the file in one step. Raises ValueError for numbers that JSON does not have (nan, inf)."""
-        self.content["seconds"] = round(time.perf_counter() - self._start, 3)
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text(json.dumps(self.content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(self.path)
 
 
 def _version(package: str) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import network
-from benchmarks.profile import profile
+from benchmarks.operators import profile
 from efcn_kernels import cnn_to_efcn
 from efcn_kernels.bench.run import WrongAnswer
 
@@ -30,7 +30,7 @@ def test_a_run_and_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert step["lower_quartile_ms"] <= step["median_ms"] <= step["upper_quartile_ms"]
         assert step["operators_ms"]
     assert min(skinny["steps"][way]["ratio_to_better_cnn"] for way in WAYS - {"elcn"}) == 1
-    assert "efcn::bsr_linear" in " ".join(skinny["steps"]["elcn"]["operators_ms"])
+    assert "BsrLinear" in " ".join(skinny["steps"]["elcn"]["operators_ms"])
     # the images, to channels_last and from there to batch-last
     assert skinny["steps"]["elcn"]["copies"] == [[4, 32, 32, 3], [3072, 4]]
     assert all(way in capsys.readouterr().out for way in ["elcn"])

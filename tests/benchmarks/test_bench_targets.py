@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.report import draw, main, markdown, summary
 from benchmarks.roofline_figure import _apart, roofline
-from benchmarks.target_report import conditions, markdown, summary
 from benchmarks.targets import TARGETS, Row, evaluate
 from efcn_kernels.bench import GROUPS, select
-from efcn_kernels.bench.figures import draw, steps
+from efcn_kernels.bench.figures import steps
+from efcn_kernels.bench.result import SCHEMA
+from efcn_kernels.bench.tables import conditions
 
 Run = dict[str, Any]
 
@@ -125,6 +128,17 @@ def test_figures(tmp_path: Path) -> None:
     every, largest = roofline(run).axes
     assert {text.get_text() for text in every.texts} == {f"N = {n}" for n in (1, 8, 32, 250)}
     assert {text.get_text() for text in largest.texts} == set(GROUPS["table"])
+
+
+def test_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, folder = tmp_path / "some.json", tmp_path / "out"
+    file.write_text(json.dumps({"schema": SCHEMA, **made_up(0.9, 1.0)}))
+    main([str(file), "--markdown", str(folder / "table.md"), "--figures", str(folder)])
+    assert "not measured" in capsys.readouterr().out
+    assert "| odd (17->29 k3 p1 @13x11) | 8 |" in (folder / "table.md").read_text()
+    assert {path.name for path in folder.iterdir()} == {"table.md", "some-steps.png", "some-roofline.png"}
+    with pytest.raises(SystemExit, match=r"^benchmarks\.report: cannot read .*nowhere\.json.*efcn bench --json"):
+        main([str(tmp_path / "nowhere.json")])
 
 
 def test_names_are_moved_apart_but_not_out() -> None:

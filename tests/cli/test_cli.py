@@ -17,7 +17,6 @@ from typer.testing import CliRunner, Result
 
 from efcn_kernels import __version__, cli
 from efcn_kernels.ops import dispatch
-from efcn_kernels.study import demo as demo_module
 from efcn_kernels.study.run import scheduler as study_module
 from efcn_kernels.verify import tolerance
 
@@ -45,7 +44,7 @@ def test_version() -> None:
 def test_info_says_what_is_there_and_why_not() -> None:
     result = efcn("info")
     assert result.exit_code == 0
-    assert all(word in result.stdout for word in ("backend cpu", "backend reference", "csr", torch.__version__))
+    assert all(word in result.stdout for word in ("backend cpu", "backend reference", "csr", torch.__version__, "extra study", "tested: 2.11 to 2."))
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
@@ -122,9 +121,13 @@ def test_bench_report_writes_tables_and_figures(tmp_path: Path) -> None:
     assert efcn("bench", "odd", "--batch", "1", "--batch", "2", *SMALL_BENCH[4:], "--json", str(path)).exit_code == 0
     result = efcn("bench-report", str(path), "--markdown", str(folder / "table.md"), "--figures", str(folder))
     assert result.exit_code == 0, result.output
-    assert "not measured" in result.stdout
+    # what was measured and no more: one layer at two batches
+    rows = [line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["odd"]]
+    assert [row[1] for row in rows] == ["1", "2"]
+    assert not [word for word in ("not measured", "target", "alexnet") if word in result.stdout]
+    assert max(map(len, result.stdout.splitlines())) <= 80
     assert "| odd (17->29 k3 p1 @13x11) | 2 |" in (folder / "table.md").read_text()
-    assert {p.name for p in folder.iterdir()} == {"table.md", "some-steps.png", "some-roofline.png"}
+    assert {p.name for p in folder.iterdir()} == {"table.md", "some-steps.png"}
 
 
 def test_bench_ends_with_code_1_where_answers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,17 +174,28 @@ def test_json_that_cannot_be_written_is_refused_before_timing(tmp_path: Path) ->
 
 
 def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(demo_module, "run_demo", lambda out, **options: given.update(out=out, **options))
-    result = efcn("demo", "--out", str(tmp_path), "--data", "mnist", "--epochs", "3", "--seed", "5", "--quick")
-    assert result.exit_code == 0, result.output
-    del given["console"]
-    assert given == {"out": tmp_path, "data": "mnist", "data_dir": None, "epochs": 3, "seed": 5, "quick": True}
+    given: list[Any] = []
+
+    def failing(config: Any, folder: Path, _: Any) -> None:
+        given.extend((config, folder))
+        raise study_module.StudyError("seed-0/CNN: its process was killed by signal 9")
+
+    monkeypatch.setattr(study_module, "run_study", failing)
+    result = efcn("demo", "--out", str(tmp_path), "--data", "mnist", "--data-dir", "there", "--epochs", "3", "--seed", "5", "--quick")
+    config, folder = given
+    assert folder == tmp_path
+    assert (config.data.name, config.data.folder, config.relax.epochs, config.run.seeds, config.times) == ("mnist", "there", 3, (5,), (1, 2, 3))
+    assert result.stdout.startswith(f"{tmp_path}: a new demo")
+    # what goes wrong is said as by relax
+    assert (result.exit_code, result.stderr) == (1, "efcn: seed-0/CNN: its process was killed by signal 9\n")
 
 
 def test_demo_refuses_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused(efcn("demo", "--out", str(tmp_path / "file" / "x")), "cannot write")
+    result = efcn("demo", "--out", str(tmp_path / "file" / "x"))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("efcn: cannot write to the output folder")
+    assert result.stderr.count("\n") == 1
 
 
 def test_relax_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -211,12 +225,12 @@ def test_relax_ends_with_code_1_where_tasks_went_wrong(monkeypatch: pytest.Monke
     assert result.stdout == ""
 
 
-def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo_module, "run_demo", interrupted)
-    result = efcn("demo")
+    monkeypatch.setattr(study_module, "run_study", interrupted)
+    result = efcn("demo", "--out", str(tmp_path))
     assert result.exit_code == 130
     assert result.stderr == "efcn: interrupted\n"
 

@@ -15,12 +15,14 @@ import torch
 from efcn_kernels import BlockLayout
 from efcn_kernels.bench.cases import select
 from efcn_kernels.cost import machine
-from efcn_kernels.cost.machine import TILES, Machine
+from efcn_kernels.cost.machine import BFLOAT16, Machine, Tile
 from efcn_kernels.cost.model import COPYING, IN_PLACE, PASSES, Shares, shares
+from efcn_kernels.ops import dispatch
 from efcn_kernels.ops.backends import cpu
 
+WIDE = Tile(6, 64)
 # 1 FLOP/s and 1 byte/s: times are counts; nothing that is moved ever takes long, or all that is moved does
-COMPUTING, MOVING = Machine(1.0, 1e30), Machine(1e30, 1.0)
+COMPUTING, MOVING = Machine(1.0, 1e30, tile=WIDE), Machine(1e30, 1.0, tile=WIDE)
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
@@ -67,9 +69,9 @@ def test_half_precision_moves_half() -> None:
 
 
 def test_matrix_tiles_make_bfloat16_faster() -> None:
-    layout, amx = BlockLayout.full(2, 2, (6, 16)), replace(COMPUTING, tile=TILES["amx"])
+    layout, amx = BlockLayout.full(2, 2, (6, 16)), replace(COMPUTING, tile=WIDE._replace(bfloat16=BFLOAT16["amx"]))
     single, half, other = (layout.plan(16, dtype, machine=amx) for dtype in (torch.float32, torch.bfloat16, torch.float16))
-    assert half.seconds["forward"] == pytest.approx(single.seconds["forward"] / TILES["amx"].bfloat16)
+    assert half.seconds["forward"] == pytest.approx(single.seconds["forward"] / BFLOAT16["amx"])
     assert other.seconds == single.seconds
 
 
@@ -122,21 +124,31 @@ def test_this_machine_is_measured_once() -> None:
     assert torch.get_num_threads() == 1
     assert Machine.here(threads=2) is two
     assert two.threads == 2
-    assert two.tile in TILES.values()
+    assert two.tile == Machine(1.0, 1.0).tile == Tile.here()
     assert BlockLayout.full(2, 2).plan(4, threads=2).machine is two
     assert BlockLayout.full(2, 2).plan(4).machine.threads == 1
 
 
 @pytest.mark.parametrize("backend", ["cuda", "triton", "reference"])
 def test_another_backend_does_not_change_what_this_cpu_can_do(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EFCN_BACKEND", backend)
-    assert machine._measured.__wrapped__(False, 1).tile == TILES["base" if cpu.missing() else cpu.isa()]
+    monkeypatch.setattr(dispatch, "wish", backend)
+    assert machine._measured.__wrapped__(False, 1).tile == Tile.here()
+
+
+@pytest.mark.skipif(not cpu.isas(), reason="the compiled library is missing")
+@pytest.mark.parametrize("isa", cpu.isas())
+def test_the_tile_is_asked_of_the_library(isa: str) -> None:
+    for tuning, reached in [("copied", COPYING), ("in_place", IN_PLACE)]:
+        with cpu.forced_isa(isa), cpu.forced_tuning(tuning):
+            assert Tile.here()[:2] == cpu.tile()
+            assert Tile.here().bfloat16 == BFLOAT16.get(isa, 1.0)
+            assert shares(Tile.here()) is reached, "by the tuning, not by the instruction set"
 
 
 def test_torch_stands_in_for_kernels_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "missing", lambda: "they are hidden")
     measured = machine._measured.__wrapped__(False, 1)
-    assert measured.tile == TILES["base"]
+    assert measured.tile == Tile(4, 16)
     assert measured.peak > 0
 
 
@@ -144,7 +156,7 @@ def test_torch_stands_in_for_kernels_that_are_missing(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("folder", "fitted", "name"), [("xeon", COPYING, "COPYING"), ("", IN_PLACE, "IN_PLACE")])
 def test_constants_agree_with_the_measurements_they_were_fitted_to(folder: str, fitted: Shares, name: str) -> None:
     measured = json.loads((RESULTS / folder / "cpu-alexnet-skinny.json").read_text())
-    tile = TILES["avx512_bf16" if fitted is IN_PLACE else "avx512"]
+    tile = WIDE._replace(in_place=fitted is IN_PLACE)
     assert shares(tile) is fitted
     # nothing in these results is bound by memory
     then = replace(COMPUTING, peak=measured["peak_gflops"] * 1e9, tile=tile)
@@ -154,5 +166,5 @@ def test_constants_agree_with_the_measurements_they_were_fitted_to(folder: str, 
         for each in PASSES:
             ratios[each].append(1e3 * plan.seconds[each] / min(case["passes"][each]["rounds_ms"]))
     for each, found in ratios.items():
-        assert 0.9 < median(found) < 1.1, f"refit {name}.{each} in cost.py to {median(found) * getattr(fitted, each):.2f}"
+        assert 0.9 < median(found) < 1.1, f"refit {name}.{each} in cost/model.py to {median(found) * getattr(fitted, each):.2f}"
         assert 0.5 < min(found) <= max(found) < 2, f"{each}: {found}"

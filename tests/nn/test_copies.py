@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.profile import profile
+from benchmarks.operators import profile
 from efcn_kernels import batch_last, cnn_to_efcn
 from tests.support.models import NETWORKS, BasicBlock
 

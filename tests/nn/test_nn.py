@@ -12,7 +12,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from efcn_kernels import BlockLayout, EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d, batch_last
-from efcn_kernels.nn import LOCALLY_CONNECTED
+from efcn_kernels.nn import LOCALLY_CONNECTED, LocallyConnected
 from tests.support.oracle import dense, random_layout
 
 
@@ -179,6 +179,7 @@ def test_a_layer_has_the_attributes_of_its_convolution(conv: Any) -> None:
             "LocallyConnected2d takes the size of its images before .* got 3 for input_size and no kernel",
         ),
         (lambda: LocallyConnected2d(3, 4, 5, 3, paddding=1), "LocallyConnected2d takes no paddding=1, did you mean padding?"),
+        (lambda: LocallyConnected(3, 4, 5, 3), "LocallyConnected is the base of LocallyConnected1d, LocallyConnected2d and LocallyConnected3d"),
         (lambda: LocallyConnected1d(3, 4, 5, 3, size=9), "LocallyConnected1d takes no size=9"),
         (lambda: LocallyConnected2d(3, 4, 5, 3, colour=1), "takes no colour=1; it takes in_channels, out_channels, input_size, kernel_size"),
         (lambda: EFCNLinear(4, 4, BlockLayout.full(4, 4), bais=False), "EFCNLinear takes no bais=False, did you mean bias?"),

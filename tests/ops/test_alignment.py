@@ -35,7 +35,7 @@ def test_every_offset(engine: Engine, dtype: torch.dtype, offset: int, poisoned:
             x, values, bias, gy = tensors(layout, n, dtype)
             assert bias is not None
             given = [shifted(t, 1 + (offset + k) % 15) for k, t in enumerate((ORDERS[order](x), values, bias, ORDERS[order](gy)))]
-            check(engine, layout, *given)
+            check(engine, layout, given[0], given[1], given[2], given[3])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from efcn_kernels import BlockLayout, EFCNLinear, LocallyConnected1d, LocallyConnected2d, LocallyConnected3d, bsr_linear
+from efcn_kernels.ops import dispatch
 from tests.support.memory_orders import ORDERS
 from tests.support.oracle import Engine, random_layout
 from tests.support.problems import OPS, differentiable
@@ -147,7 +148,7 @@ def test_garbage_in_masked_entries_never_counts() -> None:
 
 
 def test_autocast(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EFCN_BACKEND", engine.backend)
+    monkeypatch.setattr(dispatch, "wish", engine.backend)
     layer = LocallyConnected2d(3, 5, 6, 3, padding=1)
     x = torch.randn(7, 3, 6, 6, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):

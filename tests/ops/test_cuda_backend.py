@@ -33,13 +33,15 @@ CPU = torch.device("cpu")
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is remembered of this machine belongs to one test."""
     monkeypatch.delenv("EFCN_CUDA_PATH", raising=False)
-    monkeypatch.delenv("EFCN_BACKEND", raising=False)
+    monkeypatch.setattr(dispatch, "wish", "auto")
     remembered = (cuda.missing, dispatch._log_once)
     for function in remembered:
         function.cache_clear()
+    dispatch._found.clear()
     yield
     for function in remembered:
         function.cache_clear()
+    dispatch._found.clear()
 
 
 @pytest.fixture
@@ -166,10 +168,10 @@ def test_unproven_it_computes_only_when_named(caplog: pytest.LogCaptureFixture, 
     with caplog.at_level(logging.INFO, "efcn_kernels"):
         assert dispatch.implementation("auto", problem) == reference.bsr_linear
     assert "backend cuda does not take torch.float32 on cpu: never run on a chip yet" in caplog.text
-    monkeypatch.setenv("EFCN_BACKEND", "cuda")
+    monkeypatch.setattr(dispatch, "wish", "cuda")
     assert dispatch.implementation("auto", problem) == dispatch.get("cuda").bsr_linear
     monkeypatch.setattr(dispatch, "get", lambda name: replace(reference.backend, name=name))
-    monkeypatch.delenv("EFCN_BACKEND")
+    monkeypatch.setattr(dispatch, "wish", "auto")
     assert build_info()["backends"]["cuda"] == "available"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -124,6 +127,7 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], says: str) -> N
 def test_a_named_backend_that_is_missing_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     layout = BlockLayout.full(1, 1, (3, 2))
     monkeypatch.setattr(cpu, "missing", lambda: "not built today")
+    monkeypatch.setattr(dispatch, "_found", {})
     absent = dispatch.Backend("cpu", lambda: "not built today", lambda _: None, *[cpu.bsr_linear] * 4)
     monkeypatch.setattr(dispatch, "get", lambda name, real=dispatch.get: absent if name == "cpu" else real(name))
     x, values = torch.zeros(1, 1, 2), torch.zeros(1, 3, 2)
@@ -132,13 +136,33 @@ def test_a_named_backend_that_is_missing_says_why(monkeypatch: pytest.MonkeyPatc
     assert bsr_linear(x, values, layout).shape == (1, 1, 3), "chosen automatically it falls through"
 
 
-def test_the_environment_names_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = BlockLayout.full(1, 1, (3, 2))
+@pytest.mark.parametrize(
+    ("name", "told"), [("reference", "reference"), ("cudnn", "backend must be one of auto, cpu, cuda, triton, reference, got 'cudnn'")]
+)
+def test_the_environment_names_a_backend(name: str, told: str) -> None:
+    """It is read when the package is imported."""
+    code = (
+        "import torch; from efcn_kernels.ops import dispatch as d\n"
+        "try: print(d.implementation('auto', d.Problem('bsr_linear', torch.device('cpu'), torch.float32)).__module__)\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"EFCN_BACKEND": name}, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert told in done.stdout
+
+
+def test_a_forced_backend_is_seen_by_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though what was found for a problem before is kept."""
+    layout, seen = BlockLayout.full(1, 1, (3, 2)), []
     x, values = torch.zeros(1, 1, 2), torch.zeros(1, 3, 2)
-    monkeypatch.setenv("EFCN_BACKEND", "reference")
-    assert bsr_linear(x, values, layout).shape == (1, 1, 3)
-    monkeypatch.setenv("EFCN_BACKEND", "cudnn")
-    with pytest.raises(ValueError, match="'cudnn'"):
+    bsr_linear(x, values, layout)
+    for name in ("reference", "auto"):
+        with dispatch.forced_backend(name):
+            seen.append(dispatch.implementation("auto", dispatch.Problem("bsr_linear", x.device, x.dtype)))
+    assert seen[0] == dispatch.get("reference").bsr_linear
+    assert seen[1] == dispatch.get("reference" if cpu.missing() else "cpu").bsr_linear
+    with dispatch.forced_backend("cudnn"), pytest.raises(ValueError, match="'cudnn'"):
         bsr_linear(x, values, layout)
 
 

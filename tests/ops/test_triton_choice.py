@@ -26,9 +26,11 @@ def _fresh() -> Iterator[None]:
     remembered = (backend.missing, candidates, dispatch._log_once)
     for function in remembered:
         function.cache_clear()
+    dispatch._found.clear()
     yield
     for function in remembered:
         function.cache_clear()
+    dispatch._found.clear()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""Small image sets in every published layout, written to a temporary folder."""
+"""Small image sets in every published layout, written to a temporary folder, and one finished study."""
 
 import gzip
+import io
 import os
 import pickle
 from collections.abc import Callable
@@ -8,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from efcn_kernels.study.data.sets import ImageData, MissingDataError, load
+from efcn_kernels.study.run.scheduler import run_study
+from efcn_kernels.study.run.workspace import Workspace
 from tests.support.image_files import TEST, TRAIN, cifar_arrays, idx_bytes
+from tests.support.small_study import EVERYTHING
 
 CIFAR10_STEMS = [f"data_batch_{i}" for i in range(1, 6)]
 
@@ -85,3 +90,10 @@ def write_cifar() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
 def embedded() -> ImageData:
     """The set inside the package."""
     return load("fashion-mnist-small")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A study with a task of every kind, done by two processes and told line by line, for all tests that only read it."""
+    folder: Path = tmp_path_factory.mktemp("study")
+    return run_study(EVERYTHING, folder, Console(file=io.StringIO()))

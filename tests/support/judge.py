@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def fault(op: str, got: Tensor, wanted: Product, dtype: torch.dtype, layout: Blo
     return f"{many}{nans}; the error is {share:.3g} times what is allowed, {worst}"
 
 
-def setting(engine: Engine | str, layout: BlockLayout, operands: dict[str, Tensor | None], note: str = "") -> str:
+def setting(engine: Engine | str, layout: BlockLayout, operands: Mapping[str, Tensor | None], note: str = "") -> str:
     """Everything that a result depends on: batch, dtype, where it is computed, the pattern, and how each operand lies in memory."""
     given = {name: t for name, t in operands.items() if t is not None}
     batch = next(t.size(0) for name, t in given.items() if name in ("x", "gy"))
@@ -69,7 +69,9 @@ def check(engine: Engine, layout: BlockLayout, x: Tensor, values: Tensor, bias: 
 
 def check_equal(got: Iterable[Tensor | None], wanted: Iterable[Tensor | None], names: Iterable[str], where: str) -> None:
     """The same bits (NaN is no number: it equals nothing), or which result, how many numbers and where the first is."""
-    for name, a, b in zip(names, got, wanted):
+    compared = list(zip(got, wanted, strict=True))
+    named = list(names)[: len(compared)]
+    for name, (a, b) in zip(named, compared, strict=True):
         if (wrong := difference(a, b)) is not None:
             axes = AXES.get(name, ())
             raise AssertionError(f"{name}: {wrong}{' (' + ', '.join(axes) + ')' if axes else ''}\n{where}")

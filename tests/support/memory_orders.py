@@ -74,14 +74,20 @@ ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-_NAMES = {(0, 1, 2): "contiguous", (1, 2, 0): "batch-last", (0, 2, 1): "nchw"}
+_NAMES: dict[tuple[int, ...], str] = {(0, 1, 2): "contiguous in order", (1, 2, 0): "batch-last", (0, 2, 1): "nchw"}
 
 
 def in_words(x: Tensor) -> str:
     """Shape and memory order of a tensor of three axes (batch or block first): its axes from the outermost to the innermost, what is odd, strides."""
     strides, offset = x.stride(), x.storage_offset()
     outer_to_inner = tuple(sorted(range(x.dim()), key=lambda axis: (-strides[axis], axis)))
-    name = "contiguous" if x.is_contiguous() else _NAMES.get(outer_to_inner, f"axes {outer_to_inner} from the outermost")
+    name = (
+        "contiguous"
+        if x.is_contiguous()
+        else "contiguous in order"
+        if outer_to_inner == (0, 1, 2)
+        else _NAMES.get(outer_to_inner, f"axes {outer_to_inner} from the outermost")
+    )
     spans = [(x.size(axis) - 1) * strides[axis] for axis in range(x.dim())]
     odd = [f"axis {axis} repeated" for axis in range(x.dim()) if x.size(axis) > 1 and strides[axis] == 0]
     if x.numel() and not odd:

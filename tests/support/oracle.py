@@ -50,13 +50,13 @@ def pairs(layout: BlockLayout) -> list[tuple[int, int]]:
     return [(p, col[k]) for p in range(layout.out_sites) for k in range(crow[p], crow[p + 1])]
 
 
-def _dense(values: Tensor, layout: BlockLayout, at: list[tuple[int, int]]) -> Tensor:
-    """(P * Co, Q * Ci) with the blocks in their places."""
+def dense(values: Tensor, layout: BlockLayout, at: list[tuple[int, int]] | None = None) -> Tensor:
+    """(P, Co, Q, Ci) with the blocks in their places; `at`: what `pairs` gives, where it is known."""
     co, ci = layout.block
     whole = values.new_zeros((layout.out_sites * layout.in_sites, co, ci))
     # one write for all blocks: a loop over them was a third of the time of the kernel tests
-    whole[[p * layout.in_sites + q for p, q in at]] = values
-    return whole.view(layout.out_sites, layout.in_sites, co, ci).transpose(1, 2).reshape(layout.out_sites * co, layout.in_sites * ci)
+    whole[[p * layout.in_sites + q for p, q in (pairs(layout) if at is None else at)]] = values
+    return whole.view(layout.out_sites, layout.in_sites, co, ci).transpose(1, 2)
 
 
 def _dense_passes(x: Tensor, values: Tensor, bias: Tensor | None, gy: Tensor, layout: BlockLayout, at: list[tuple[int, int]]) -> Passes:
@@ -64,7 +64,7 @@ def _dense_passes(x: Tensor, values: Tensor, bias: Tensor | None, gy: Tensor, la
     x, gy = x.contiguous(), gy.contiguous()
     co, ci = layout.block
     n, outs, ins = x.size(0), layout.out_sites * co, layout.in_sites * ci
-    whole = _dense(values, layout, at)
+    whole = dense(values, layout, at).reshape(outs, ins)
     flat_x, flat_gy = x.reshape(n, ins), gy.reshape(n, outs)
     y = flat_x @ whole.T
     if bias is not None:
@@ -91,7 +91,7 @@ def _key(tensors: list[Tensor | None], layout: BlockLayout) -> bytes:
     for t in (*layout.to_bsr_indices(), *tensors):
         digest.update(b"none" if t is None else repr((t.device, t.dtype, tuple(t.shape))).encode())
         if t is not None and t.numel():
-            digest.update(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 
@@ -105,8 +105,7 @@ def expected(x: Tensor, values: Tensor, bias: Tensor | None, gy: Tensor, layout:
     at = pairs(layout)
     wide = [None if t is None else t.double() for t in given]
     absolute = [None if t is None else t.abs() for t in wide]
-    # mypy: of the four only the bias may be missing
-    exact, sums, plain = (_dense_passes(*operands, layout, at) for operands in (wide, absolute, given))  # type: ignore[arg-type]
+    exact, sums, plain = (_dense_passes(*operands, layout=layout, at=at) for operands in (wide, absolute, given))  # type: ignore[misc,arg-type]
     made = [Product(e, s, largest(p.double() - e)) for e, s, p in zip(exact, sums, plain, strict=True)]
     _kept[key] = (made[0], made[1], made[2])
     if len(_kept) > _KEPT:

@@ -15,9 +15,6 @@ from efcn_kernels.ops.dispatch import Backend, Problem
 from efcn_kernels.ops.sgd import SGD
 from efcn_kernels.pattern.index import Index
 
-# in the order of Dtype in csrc/cpu/problem.h
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
 
 @cache
 def missing() -> str | None:
@@ -30,6 +27,16 @@ def missing() -> str | None:
     except (OSError, RuntimeError) as error:
         return f"{found[0].name} does not load: {error}"
     return None
+
+
+def dtypes() -> tuple[torch.dtype, ...]:
+    """What the kernels compute: the list in csrc/cpu/dtype.h."""
+    return () if missing() else _dtypes()
+
+
+@cache
+def _dtypes() -> tuple[torch.dtype, ...]:
+    return tuple(getattr(torch, name) for name in str(torch.ops.efcn_cpu.dtypes()).split(","))
 
 
 def isas() -> list[str]:
@@ -55,10 +62,41 @@ def forced_isa(name: str) -> Iterator[None]:
         torch.ops.efcn_cpu.set_isa(before)
 
 
+def tunings() -> list[str]:
+    """The ways in which products read their images, one of which a micro-architecture prefers; alike in all instruction sets."""
+    return [] if missing() else str(torch.ops.efcn_cpu.tunings()).split(",")
+
+
+def tuning() -> str:
+    """The tuning in use. Raises RuntimeError where the library is missing or EFCN_CPU_TUNING names one that is not there."""
+    if reason := missing():
+        raise RuntimeError(reason)
+    return str(torch.ops.efcn_cpu.tuning())
+
+
+@contextmanager
+def forced_tuning(name: str) -> Iterator[None]:
+    """Compute with another tuning for a while, whatever the instruction set, in the whole process; for tests and measurements."""
+    if reason := missing():
+        raise RuntimeError(reason)
+    before = torch.ops.efcn_cpu.set_tuning(name)
+    try:
+        yield
+    finally:
+        torch.ops.efcn_cpu.set_tuning(before)
+
+
+def tile() -> tuple[int, int]:
+    """Rows of the largest register tile of the instruction set in use, and bytes of its vectors."""
+    isa()
+    rows, vector_bytes = torch.ops.efcn_cpu.tile()
+    return rows, vector_bytes
+
+
 def prefer_large_pages(fresh: Tensor) -> Tensor:
     """Ask the system to back a tensor that nobody has written yet by large pages; returns it."""
     # exactly a tensor: fake and other subclasses have no memory of their own
-    if type(fresh) is Tensor and fresh.device.type == "cpu" and fresh.dtype in DTYPES and missing() is None:
+    if type(fresh) is Tensor and fresh.device.type == "cpu" and fresh.dtype in dtypes():
         torch.ops.efcn_cpu.prefer_large_pages(fresh)
     return fresh
 
@@ -66,7 +104,7 @@ def prefer_large_pages(fresh: Tensor) -> Tensor:
 def fma_peak(dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:
     """FLOP/s of all torch threads in a loop of register-only multiply-adds of what the type is multiplied in, the best of several repeats."""
     isa()
-    return float(torch.ops.efcn_cpu.fma_peak(DTYPES.index(dtype), seconds))
+    return float(torch.ops.efcn_cpu.fma_peak(dtype, seconds))
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:
@@ -112,7 +150,7 @@ def max_pool_backward(gx: Tensor, gy: Tensor, taps: Tensor, window: Sequence[int
 def _refuse(problem: Problem) -> str | None:
     if problem.device.type != "cpu":
         return f"it computes on the CPU only, got {problem.device}"
-    return None if problem.dtype in DTYPES else f"it computes {', '.join(map(str, DTYPES))}, got {problem.dtype}"
+    return None if problem.dtype in dtypes() else f"it computes {', '.join(map(str, dtypes()))}, got {problem.dtype}"
 
 
 backend = Backend("cpu", missing, _refuse, bsr_linear, bsr_linear_backward_input, bsr_linear_backward_weight, bsr_linear_backward_weight_sgd)

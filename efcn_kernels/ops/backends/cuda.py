@@ -117,4 +117,6 @@ backend = Backend(
     bsr_linear_backward_weight,
     bsr_linear_backward_weight_sgd,
     unproven=UNPROVEN,
+    # its kernels are chosen by EFCN_CUDA_PATH and by torch's switch for TF32
+    lasting=False,
 )

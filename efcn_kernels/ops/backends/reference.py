@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from efcn_kernels.ops.dispatch import Backend, Problem
+from efcn_kernels.ops.dtypes import accumulator
 from efcn_kernels.ops.sgd import SGD, sgd_step
 from efcn_kernels.pattern.index import Index
 
 
 def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index: Index) -> None:
     """y[n, p] = bias[p] + sum over blocks (p, q) of values[block] @ x[n, q]."""
-    total = torch.zeros_like(y, dtype=_wide(y.dtype))
+    total = torch.zeros_like(y, dtype=accumulator(y.dtype))
     for p, block in _ranks(index.crow):
         q = index.col[block]
         total[:, p] += torch.einsum("boi,nbi->nbo", _widen(values[block]), _widen(x[:, q]))
@@ -27,7 +28,7 @@ def bsr_linear(y: Tensor, x: Tensor, values: Tensor, bias: Tensor | None, index:
 
 def bsr_linear_backward_input(gx: Tensor, gy: Tensor, values: Tensor, index: Index) -> None:
     """gx[n, q] = sum over blocks (p, q) of values[block]^T @ gy[n, p]."""
-    total = torch.zeros_like(gx, dtype=_wide(gx.dtype))
+    total = torch.zeros_like(gx, dtype=accumulator(gx.dtype))
     for q, entry in _ranks(index.tcrow):
         p, block = index.tcol[entry], index.tblock[entry]
         total[:, q] += torch.einsum("boi,nbo->nbi", _widen(values[block]), _widen(gy[:, p]))
@@ -66,12 +67,8 @@ def _ranks(pointers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield rows, begin[rows] + k
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
-
-
 def _widen(x: Tensor) -> Tensor:
-    return x.to(_wide(x.dtype))
+    return x.to(accumulator(x.dtype))
 
 
 def _refuse(problem: Problem) -> str | None:

@@ -1,5 +1,7 @@
 """What each published image set consists of: sizes, classes, normalisation, file names, origin."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,5 +1,7 @@
 """Checks that all readers share."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from torch import Tensor

@@ -1,5 +1,7 @@
 """Reader of CIFAR-10 and CIFAR-100 in their binary and python layouts."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import torch

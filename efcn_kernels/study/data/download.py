@@ -1,5 +1,7 @@
 """Fetching the published files: pooch, checksums, a progress bar, and one sentence when there is no network."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
 import tarfile

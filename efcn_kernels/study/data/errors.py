@@ -1,5 +1,7 @@
 """What can go wrong with a data set on disk."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 
@@ -7,7 +9,7 @@ class DataError(ValueError):
     """A data file is not what it should be; the message names the file, what was found and what would be right."""
 
     @classmethod
-    def of(cls, path: Path, found: str, expected: str) -> "DataError":
+    def of(cls, path: Path, found: str, expected: str) -> DataError:
         """The error for one file, in the one form that all readers use."""
         return cls(f"{path}: found {found}; expected {expected}")
 

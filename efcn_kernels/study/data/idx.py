@@ -1,5 +1,7 @@
 """Reader of idx files (MNIST and Fashion-MNIST), gzipped or plain."""
 
+from __future__ import annotations
+
 import gzip
 import zlib
 from pathlib import Path

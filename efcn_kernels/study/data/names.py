@@ -1,5 +1,7 @@
 """Class names of the published image sets, in label order."""
 
+from __future__ import annotations
+
 FASHION_CLASSES = (
     "T-shirt/top",
     "trouser",

@@ -4,6 +4,8 @@ A pickle is a program. Here it can only build dicts, lists, strings, numbers and
 NumPy's own pickles use are replaced by inert stand-ins, and every other name is refused.
 """
 
+from __future__ import annotations
+
 import pickle
 from pathlib import Path
 from typing import Any

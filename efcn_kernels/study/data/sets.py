@@ -1,5 +1,7 @@
 """Image sets of the study: standard files from a folder, a checked download, or the small set inside the package."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +62,7 @@ class ImageData:
         """The labels of `split`, int64 (N,)."""
         return self.train_labels if split == "train" else self.test_labels
 
-    def first(self, train: int, test: int) -> "ImageData":
+    def first(self, train: int, test: int) -> ImageData:
         """The first `train` training and `test` test images as a set of its own."""
         return ImageData(
             self.name,

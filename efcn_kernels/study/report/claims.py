@@ -1,5 +1,7 @@
 """What the paper says, and whether these runs say it too."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median

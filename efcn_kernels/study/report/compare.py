@@ -1,5 +1,7 @@
 """Whether two groups of networks differ: their accuracies, and how sure that is."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,6 @@ import numpy as np
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from efcn_kernels.study.report.gather import Found, Study, mean
-from efcn_kernels.study.tables import standard_error
 
 # a normal variable is below two standard deviations
 _CERTAIN = NormalDist().cdf(2)
@@ -93,6 +94,11 @@ def so_far(study: Study, arm: str, time: int) -> tuple[int, Difference] | None:
             if apart is not None:
                 return epoch, apart
     return None
+
+
+def standard_error(accuracy: float, images: int) -> float:
+    """One standard error of an accuracy measured on `images` independent images (binomial)."""
+    return float((accuracy * (1 - accuracy) / images) ** 0.5)
 
 
 def many(count: int, thing: str) -> str:

@@ -3,6 +3,8 @@
 In them `t_w` is the relax time, *...* is set in italics, **...** bold and `...` as code.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -87,10 +89,7 @@ def sections(study: Study, maps: Sequence[tuple[int, str]]) -> list[Section]:
         Section("Training curves", [Shown("curves", "Training loss, test loss and test accuracy by epoch for several relax times", texts.CURVES)]),
         Section("How far from the CNN subspace?", _distances(study)),
         Section(texts.masked_title(study), [Shown("masked-accuracy", "Test accuracy of each follower and of its nearest CNN", texts.masked(study))]),
-        Section(
-            "Between the CNN and its followers",
-            [Shown("paths", "Training loss and test accuracy along ways between two networks", texts.paths(study))],
-        ),
+        *_between(study),
         Section("What a unit looks at", _units(study, maps)),
         Section("What it costs", _cost(study)),
         Section("How to get these numbers again", _again(study)),
@@ -156,6 +155,13 @@ def _distances(study: Study) -> list[Block]:
         Shown("deviations", "Deviations from the CNN subspace over epochs", texts.deviations(study)),
         Shown("distances", "Final accuracy against distance to the nearest CNN", texts.distances(study)),
     ]
+
+
+def _between(study: Study) -> list[Section]:
+    if study.config.measure.paths == "none":
+        return []
+    shown = Shown("paths", "Training loss and test accuracy along ways between two networks", texts.paths(study))
+    return [Section("Between the CNN and its followers", [shown])]
 
 
 def _units(study: Study, maps: Sequence[tuple[int, str]]) -> list[Block]:

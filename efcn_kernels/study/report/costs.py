@@ -1,5 +1,7 @@
 """What each network costs: weights, memory, time, beside its CNN and beside dense matrices."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

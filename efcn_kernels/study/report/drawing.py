@@ -1,5 +1,7 @@
 """What the report's figures share: axes, means with bands, legends."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

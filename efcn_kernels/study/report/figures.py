@@ -1,5 +1,7 @@
 """The report's figures but for the main one and heat maps (matplotlib, no display); each is None where its data are missing."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

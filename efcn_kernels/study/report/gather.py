@@ -1,5 +1,7 @@
 """What a study has found so far, read from its folder."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

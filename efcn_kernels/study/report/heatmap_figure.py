@@ -1,5 +1,7 @@
 """Heat maps: the filter patch on one colour scale, what grew around it on its own."""
 
+from __future__ import annotations
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle

@@ -1,5 +1,7 @@
 """The main figure: does relaxing beat the CNN that goes on with the same learning rate?"""
 
+from __future__ import annotations
+
 from typing import Any
 
 from matplotlib.axes import Axes

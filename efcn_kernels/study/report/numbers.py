@@ -1,5 +1,7 @@
 """The numbers of a study as tables: CSV for machines, rows for the page."""
 
+from __future__ import annotations
+
 import csv
 import io
 from collections.abc import Iterable
@@ -12,6 +14,8 @@ import numpy as np
 from efcn_kernels.study.report.compare import Difference, against_rival
 from efcn_kernels.study.report.gather import Found, Study, last_measured, mean
 
+# largest relative difference of a float32 network's logits from its CNN's that still counts as rounding
+EXACT = 1e-4
 _EPOCH = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 _MEASURED: dict[str, tuple[str, ...]] = {
     "delta": ("delta", "whole"),

@@ -1,5 +1,7 @@
 """The report as one self-contained page, and as Markdown beside its figures for sites that show no HTML."""
 
+from __future__ import annotations
+
 import base64
 import io
 import re

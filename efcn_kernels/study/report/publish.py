@@ -1,5 +1,7 @@
 """What of a study others need: its numbers without checkpoints, nothing of the machine's folders, and its report."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """How networks look in every figure."""
 
+from __future__ import annotations
+
 from typing import Any
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; markers and dashes say the same once more

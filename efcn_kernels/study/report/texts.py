@@ -1,14 +1,15 @@
 """The report's sentences, as far as they depend on the study; marks as in `content`."""
 
+from __future__ import annotations
+
 import math
 from statistics import median
 
 from efcn_kernels.study.report.claims import too_short
-from efcn_kernels.study.report.compare import many
+from efcn_kernels.study.report.compare import many, standard_error
 from efcn_kernels.study.report.costs import slower
 from efcn_kernels.study.report.gather import LATE, Study, mean
 from efcn_kernels.study.report.numbers import comparisons, from_epoch_to_epoch
-from efcn_kernels.study.tables import standard_error
 
 NO_FIGURE = "There are no data for this figure yet."
 COUNTS = (

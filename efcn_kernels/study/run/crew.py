@@ -1,5 +1,7 @@
 """Who runs the tasks: processes of this machine, or of a Ray cluster."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 from collections.abc import Iterable

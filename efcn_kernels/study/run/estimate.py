@@ -1,5 +1,7 @@
 """How much of a study is done, and how long the rest will take."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,10 +1,14 @@
 """The tasks of a study and what each of them needs: a small graph whose edges are files."""
 
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-from efcn_kernels.study.arms import Support
+from dataclasses import dataclass
+from typing import Any, Literal
+
 from efcn_kernels.study.config import Config
+
+# of a mapping: a halo in pixels, or in words; None: no mapping
+Support = int | Literal["local", "full"] | None
 
 # the last file of a task, and the one that others wait for
 RESULT = "result.json"

@@ -1,5 +1,7 @@
 """What a person sees of a study: bars in a terminal, and a line for each task that has ended, in a log too."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -33,7 +35,7 @@ class Display:
         self._estimate: Estimate | None = None
         self._next = 0.0
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Display:
         self._whole = self._bars.add_task("whole study", total=1.0, note="")
         self._bars.start()
         before = f", {len(self._finished)} of them done before" if self._finished else ""

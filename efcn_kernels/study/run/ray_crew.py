@@ -1,5 +1,7 @@
 """The tasks of a study over a Ray cluster whose machines share the study's folder (the extra `ray`)."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Any

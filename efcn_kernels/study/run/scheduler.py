@@ -1,5 +1,7 @@
 """A whole study: which task next, what went wrong, how long it will take."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,7 +18,7 @@ from efcn_kernels.study.run.crew import Crew, Processes
 from efcn_kernels.study.run.plan import Task
 from efcn_kernels.study.run.progress import Display
 from efcn_kernels.study.run.ray_crew import RayCrew
-from efcn_kernels.study.run.worker import locked, run_task
+from efcn_kernels.study.run.worker import LOCK, locked, run_task
 from efcn_kernels.study.run.workspace import Workspace
 from efcn_kernels.study.train.setting import Setting, device_of, load_data
 from efcn_kernels.study.train.stopping import Interrupted, Stop, stopping
@@ -59,7 +61,7 @@ def _opened(workspace: Workspace, console: Console | None) -> Iterator[None]:
     """Hold the folder of a study for which all is there, and note the configuration in it."""
     config = workspace.config
     prepare_folder(workspace.root)
-    with locked(workspace.root / ".lock"):
+    with locked(workspace.root / LOCK):
         workspace.check()
         device_of(config)
         load(config.data.name, config.data.folder, console=console)

@@ -1,5 +1,7 @@
 """Files that are whole at every moment: written beside their place, flushed to the disk, then put there in one step."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

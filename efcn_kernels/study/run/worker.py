@@ -1,5 +1,7 @@
 """A process that runs tasks one after the other, its images loaded once."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import threading
@@ -19,6 +21,9 @@ from efcn_kernels.study.train.setting import Setting
 from efcn_kernels.study.train.stopping import Stop, stopping
 from efcn_kernels.study.train.task import Training
 from efcn_kernels.study.train.team import ALONE, Team
+
+# held by whoever works in a folder
+LOCK = ".lock"
 
 
 class BusyError(RuntimeError):
@@ -63,7 +68,7 @@ def serve(connection: Connection, root: Path, config: Config, threads: int) -> N
 def attempt(task: Task, workspace: Workspace, setting: Setting, stop: Stop) -> BaseException | None:
     """Run `task`; what it raised, or None."""
     try:
-        with locked(workspace.folder(task) / ".lock"):
+        with locked(workspace.folder(task) / LOCK):
             run_task(task, workspace, setting, stop)
     except (Exception, KeyboardInterrupt) as error:
         return error

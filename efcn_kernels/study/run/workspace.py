@@ -1,5 +1,7 @@
 """The folder of a study: where everything lies, and whether it belongs to this configuration."""
 
+from __future__ import annotations
+
 import json
 import sys
 from dataclasses import asdict

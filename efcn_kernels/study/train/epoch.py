@@ -4,6 +4,8 @@ Cross-entropy, no augmentation and no shuffling: every epoch sees the same batch
 function see the same data at the same time.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -1,5 +1,7 @@
 """The metrics of a run, one JSON object per line and epoch."""
 
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What is measured of a network on its way: the quantities of `analysis` as JSON."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The ways between what became of a snapshot as a CNN and as each follower."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict

@@ -1,5 +1,7 @@
 """What the tasks of a study share in one process: images, networks, optimizers."""
 
+from __future__ import annotations
+
 import zlib
 from dataclasses import dataclass
 
@@ -27,7 +29,7 @@ class Setting:
     classes: int
 
     @classmethod
-    def of(cls, config: Config) -> "Setting":
+    def of(cls, config: Config) -> Setting:
         """Load the images of `config`. Raises DataError."""
         data, device = load_data(config), torch.device(device_of(config))
         train = data.normalised("train").to(device), data.train_labels.to(device)

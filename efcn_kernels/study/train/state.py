@@ -1,5 +1,7 @@
 """All that a training goes on from: weights, optimizer, random numbers."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -1,5 +1,7 @@
 """Ctrl-C and a cluster's SIGTERM: finish the batch, save, leave."""
 
+from __future__ import annotations
+
 import signal
 import threading
 from collections.abc import Iterator

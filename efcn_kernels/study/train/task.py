@@ -1,5 +1,7 @@
 """One training of a study, from wherever it was left."""
 
+from __future__ import annotations
+
 import io
 import json
 import time

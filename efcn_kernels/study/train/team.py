@@ -1,5 +1,7 @@
 """Processes that train one network together, each on its part of every batch (torch.distributed, started by torchrun)."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

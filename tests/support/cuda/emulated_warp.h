@@ -128,7 +128,8 @@ class WarpBase {
     count_conflicts();
   }
 
-  [[gnu::noinline]] void load_matrices(bool transposed, const std::array<const uint16_t*, lanes>& lines, const std::array<uint32_t*, lanes>& to) {
+  [[gnu::noinline]] void load_matrices(bool transposed, const std::array<const uint16_t*, lanes>& lines,
+                                       const std::array<uint32_t*, lanes>& to) {
     for (const uint16_t* line : lines) {
       if (!memory_.check(line, 16, 16, Memory::Use::shared)) return;
     }

@@ -12,8 +12,9 @@ import torch
 
 from build_tools import ptxas
 from efcn_kernels import BlockLayout
-from tests.support.cuda.emulator import MATHS, OPS, ROOT, Emulated, kernels, name_of
+from tests.support.cuda.emulator import MATHS, ROOT, Emulated, kernels, name_of
 from tests.support.memory_orders import ORDERS
+from tests.support.problems import OPS
 
 CHIP = "sm_90a"
 # of a multiprocessor of an H100 or H200: registers, which a warp gets 256 at a time, shared memory with 1 KiB more for each program, threads

@@ -77,6 +77,7 @@ def test_verify_finds_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch, op: str, n
     changed: dict[str, Any] = {op: wrong}
     broken = replace(right, **changed)
     monkeypatch.setattr(dispatch, "get", lambda _: broken)
+    monkeypatch.setattr(dispatch, "_found", {})
     result = efcn("verify", "--backend", "reference", "--geometry", "1->1 k3")
     assert result.exit_code == 1
     assert f"wrong: {name}" in result.stdout
@@ -89,6 +90,7 @@ def test_verify_reports_a_kernel_that_raises(monkeypatch: pytest.MonkeyPatch) ->
 
     broken = replace(dispatch.get("reference"), bsr_linear=raising)
     monkeypatch.setattr(dispatch, "get", lambda _: broken)
+    monkeypatch.setattr(dispatch, "_found", {})
     result = efcn("verify", "--backend", "reference", "--geometry", "1->1 k3")
     assert result.exit_code == 1
     assert "RuntimeError: out of order" in result.stdout
